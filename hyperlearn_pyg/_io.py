@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hyperlearn_pyg.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``: renamed to it on success, removed on any failure."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary directory beside ``path``: renamed to it on success, removed on any failure.
+
+    Raises:
+        InputError: ``path`` exists and is not an empty directory.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"'{path}' exists and is not an empty directory: name another one or empty it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            path.rmdir()
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 digest of a file in hexadecimal."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def safe_extract_zip(archive: str | os.PathLike[str], dest: str | os.PathLike[str]) -> list[Path]:
+    """Extract a zip archive below ``dest``; return the files written.
+
+    Raises:
+        InputError: the archive is damaged, or a member is a link or would land outside ``dest``.
+    """
+    dest = Path(dest).resolve()
+    written = []
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            members = zipped.infolist()
+            for member in members:
+                target = (dest / member.filename).resolve()
+                if not target.is_relative_to(dest) or stat.S_ISLNK(member.external_attr >> 16):
+                    raise InputError(f"'{archive}': member {member.filename!r} would be written outside '{dest}'")
+            damaged = zipped.testzip()
+            if damaged is not None:
+                raise InputError(f"'{archive}' is damaged at member {damaged!r}: delete it and download it again")
+            for member in members:
+                if not member.is_dir():
+                    written.append(Path(zipped.extract(member, dest)))
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"'{archive}' is no intact zip archive ({error}): delete it and download it again") from error
+    return written
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
