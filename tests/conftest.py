@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def data_dir(name: str) -> Path:
-    """Return the folder of a raw data set, or skip the test where it is absent."""
+@pytest.fixture(scope="session")
+def data_dir() -> Callable[[str], Path]:
+    """Give the folder of a raw data set by name; the test is skipped where it is absent."""
     base = Path(os.environ.get("HYPERLEARN_DATA", ROOT.parent / "shared" / "data"))
-    folder = base / name
-    if not folder.is_dir():
-        pytest.skip(f"raw data '{name}' not found below '{base}': set HYPERLEARN_DATA to the folder that holds it")
+
+    def folder(name: str) -> Path:
+        if not (base / name).is_dir():
+            pytest.skip(f"raw data '{name}' not found below '{base}': set HYPERLEARN_DATA to the folder that holds it")
+        return base / name
+
     return folder
