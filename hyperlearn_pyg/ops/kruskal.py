@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from hyperlearn_pyg.ops.cache import TensorCache
+from hyperlearn_pyg.ops.incidence import compress
+from hyperlearn_pyg.ops.spmm import _embedding_bag, gather_rows
+
+_CHUNK = 16384
+
+
+def cp_score(factors: Sequence[Tensor], index: Tensor) -> Tensor:
+    r"""Score tuples by the CP (Kruskal) model.
+
+    :math:`\tilde{x}(i_1, \ldots, i_k) = \sum_{r=1}^{R} \prod_{m=1}^{k} A_m[i_m, r]`, for any order :math:`k \ge 1`
+    (Kolda and Bader, Tensor Decompositions and Applications, SIAM Review 2009, eq. 3.1). Rows are gathered and
+    reduced in chunks: nothing of shape ``[E, R]`` is made, forward or backward, unless a second derivative is asked
+    for. The order in which the backward sums is fixed, so results are equal from run to run.
+
+    Args:
+        factors: ``k`` matrices ``[N_m, R]``, one per slot.
+        index: tuples ``[k, E]``.
+
+    Returns:
+        Scores ``[E]``.
+
+    Raises:
+        ValueError: shapes or index dtype do not fit each other.
+        IndexError: an entry of ``index`` is out of range.
+    """
+    _check(factors, index)
+    out: Tensor = _CPScore.apply(index, *factors)
+    return out
+
+
+def gram_norm(factors: Sequence[Tensor]) -> Tensor:
+    r"""Return the squared Frobenius norm of the CP tensor without forming it.
+
+    :math:`\lVert [\![A_1, \ldots, A_k]\!] \rVert_F^2 = \mathbf{1}^{\top} (\mathbf{A}_1^{\top} \mathbf{A}_1 \ast
+    \cdots \ast \mathbf{A}_k^{\top} \mathbf{A}_k) \mathbf{1}` (Kolda and Bader 2009, section 3.4; :math:`\ast` is the
+    Hadamard product). Cost :math:`O(\sum_m N_m R^2)`.
+
+    Args:
+        factors: matrices ``[N_m, R]``.
+
+    Returns:
+        A scalar.
+    """
+    return hadamard_gram(factors).sum()
+
+
+def hadamard_gram(factors: Sequence[Tensor]) -> Tensor:
+    """Return the Hadamard product of the Gram matrices of ``factors``, ``[R, R]``."""
+    gram = factors[0].t() @ factors[0]
+    for factor in factors[1:]:
+        gram = gram * (factor.t() @ factor)
+    return gram
+
+
+def _check(factors: Sequence[Tensor], index: Tensor) -> None:
+    if index.dim() != 2 or index.size(0) != len(factors) or index.is_floating_point():
+        raise ValueError(
+            f"'index' must be an integer tensor of shape [{len(factors)}, E], one row per factor matrix "
+            f"(got {list(index.shape)}, {index.dtype})"
+        )
+    ranks = {tuple(factor.shape[1:]) for factor in factors}
+    if len(ranks) != 1 or any(factor.dim() != 2 for factor in factors):
+        raise ValueError(f"'factors' must be matrices of one rank (got {[list(f.shape) for f in factors]})")
+    if index.size(1) == 0:
+        return
+    for slot, (factor, row) in enumerate(zip(factors, index, strict=True)):
+        low, high = (int(v) for v in row.aminmax())
+        if low < 0 or high >= factor.size(0):
+            raise IndexError(f"'index' row {slot} holds {low if low < 0 else high}, outside [0, {factor.size(0)})")
+
+
+def _product(factors: Sequence[Tensor], index: Tensor, skip: int = -1) -> Tensor | None:
+    out: Tensor | None = None
+    for slot, factor in enumerate(factors):
+        if slot != skip:
+            rows = gather_rows(factor, index[slot])
+            out = rows if out is None else out.mul_(rows)
+    return out
+
+
+def _plain(factors: Sequence[Tensor], index: Tensor) -> Tensor:
+    """The definition, as differentiable as wanted."""
+    out = factors[0].index_select(0, index[0])
+    for slot in range(1, len(factors)):
+        out = out * factors[slot].index_select(0, index[slot])
+    return out.sum(1)
+
+
+class _CPScore(Function):
+    @staticmethod
+    def forward(ctx: Any, index: Tensor, *factors: Tensor) -> Tensor:
+        ctx.save_for_backward(*factors)
+        ctx.index = index
+        factors = tuple(factor.detach().contiguous() for factor in factors)
+        total = index.size(1)
+        out = factors[0].new_zeros(total)
+        for start in range(0, total if factors[0].size(1) else 0, _CHUNK):
+            rows = _product(factors, index[:, start : start + _CHUNK])
+            assert rows is not None, "a CP model has at least one mode"
+            out[start : start + _CHUNK] = rows.sum(1)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        factors: tuple[Tensor, ...] = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():  # a second derivative is asked for
+            with torch.enable_grad():
+                score = _plain(factors, ctx.index)
+            inputs = [f for f, want in zip(factors, wanted, strict=True) if want]
+            grads = iter(torch.autograd.grad(score, inputs, grad, create_graph=True))
+            return None, *(next(grads) if want else None for want in wanted)
+        factors = tuple(factor.detach().contiguous() for factor in factors)
+        return None, *(_mode_grad(factors, ctx.index, m, grad) if want else None for m, want in enumerate(wanted))
+
+
+def _mode_grad(factors: Sequence[Tensor], index: Tensor, mode: int, grad: Tensor) -> Tensor:
+    """Sum, for each row of one mode, of grad times the product of the other modes' rows, in sorted chunks."""
+    size, rank = factors[mode].shape
+    out = factors[mode].new_zeros(size, rank)
+    total = index.size(1)
+    if total == 0 or rank == 0:
+        return out
+    perm, ptr = _SORTED.get(index, (mode, size), lambda: compress(index[mode], size))
+    if len(factors) == 2:
+        other = 1 - mode
+        return _embedding_bag(factors[other], index[other].index_select(0, perm), ptr, grad.index_select(0, perm))
+    for start in range(0, total, _CHUNK):
+        part = perm[start : start + _CHUNK]
+        columns = index.index_select(1, part)
+        weights = grad.index_select(0, part)
+        rows = _product(factors, columns, skip=mode)
+        rows = weights[:, None].expand(-1, rank).contiguous() if rows is None else rows.mul_(weights[:, None])
+        first, last = int(columns[mode, 0]), int(columns[mode, -1])
+        bags = (ptr[first : last + 2] - start).clamp_(0, part.numel())
+        every = torch.arange(part.numel(), dtype=ptr.dtype, device=ptr.device)
+        out[first : last + 1] += _embedding_bag(rows, every, bags, None)
+    return out
+
+
+_SORTED: TensorCache[tuple[Tensor, Tensor]] = TensorCache()

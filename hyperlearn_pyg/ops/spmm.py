@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from hyperlearn_pyg.ops.incidence import CSR, Incidence
+
+_CHUNK = 16384
+
+
+def spmm(inc: Incidence, x: Tensor, values: Tensor | None = None, *, transpose: bool = False) -> Tensor:
+    r"""Multiply a sparse matrix, or its transpose, with a dense one.
+
+    :math:`\mathbf{Y} = \mathbf{H}\mathbf{X}` or, with ``transpose``,
+    :math:`\mathbf{Y} = \mathbf{H}^{\top}\mathbf{X}`. Nothing of shape ``[nnz, C]`` is made, forward or backward;
+    differentiable any number of times in ``x`` and ``values``.
+
+    Args:
+        inc: the matrix, ``[N, M]``.
+        x: ``[M, C]``, or ``[N, C]`` with ``transpose``.
+        values: value of each entry ``[nnz]`` in the order given to :class:`Incidence`; ones where absent.
+        transpose: multiply with the transpose.
+
+    Returns:
+        ``[N, C]``, or ``[M, C]`` with ``transpose``.
+
+    Raises:
+        ValueError: a shape does not fit.
+    """
+    rows = inc.size[0] if transpose else inc.size[1]
+    if x.dim() != 2 or x.size(0) != rows:
+        raise ValueError(f"'x' must have shape [{rows}, C] (got {list(x.shape)}) for a matrix of size {inc.size}")
+    if values is not None and values.shape != (inc.nnz,):
+        raise ValueError(f"'values' must have shape [{inc.nnz}], one per entry (got {list(values.shape)})")
+    out: Tensor = _SpMM.apply(x, values, inc, transpose)
+    return out
+
+
+def sddmm(inc: Incidence, a: Tensor, b: Tensor) -> Tensor:
+    r"""Return :math:`\langle \mathbf{a}_i, \mathbf{b}_j \rangle` for every entry :math:`(i, j)` of a sparse matrix.
+
+    Args:
+        inc: the matrix, ``[N, M]``.
+        a: ``[N, C]``.
+        b: ``[M, C]``.
+
+    Returns:
+        ``[nnz]``, in the order of the entries.
+    """
+    out: Tensor = _SDDMM.apply(a, b, inc)
+    return out
+
+
+def bag_sum(table: Tensor, csr: CSR, values: Tensor | None = None) -> Tensor:
+    """Sum the rows of ``table`` named by each bag of ``csr``; ``values`` are in the order of the entries."""
+    if csr.idx.numel() == 0 or table.size(1) == 0:
+        return table.new_zeros(csr.ptr.numel() - 1, table.size(1))
+    weights = None if values is None else values.index_select(0, csr.perm)
+    return _embedding_bag(table, csr.idx, csr.ptr, weights)
+
+
+def gather_rows(table: Tensor, index: Tensor) -> Tensor:
+    """Return ``table[index]``; on CPU as bags of one, which is several times faster than an indexed read."""
+    if table.is_cuda or index.numel() == 0 or table.size(1) == 0:
+        return table.index_select(0, index)
+    bags = torch.arange(index.numel() + 1, dtype=index.dtype, device=index.device)
+    return _embedding_bag(table, index, bags, None)
+
+
+def _embedding_bag(table: Tensor, idx: Tensor, ptr: Tensor, weights: Tensor | None) -> Tensor:
+    return torch.embedding_bag(table.detach(), idx, ptr, False, 0, False, weights, True)[0]
+
+
+class _SpMM(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor | None, inc: Incidence, transpose: bool) -> Tensor:
+        ctx.save_for_backward(x if values is not None and values.requires_grad else None, values)
+        ctx.inc, ctx.transpose = inc, transpose
+        weights = None if values is None else values.detach().to(x.dtype)
+        return bag_sum(x, inc.by_col if transpose else inc.by_row, weights)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, values = ctx.saved_tensors
+        inc, transpose = ctx.inc, ctx.transpose
+        grad_x = grad_values = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _SpMM.apply(grad.contiguous(), values, inc, not transpose)
+        if values is not None and ctx.needs_input_grad[1]:
+            a, b = (x, grad) if transpose else (grad, x)
+            grad_values = _SDDMM.apply(a, b, inc).to(values.dtype)
+        return grad_x, grad_values, None, None
+
+
+class _SDDMM(Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, inc: Incidence) -> Tensor:
+        ctx.save_for_backward(a, b)
+        ctx.inc = inc
+        a, b = a.detach().contiguous(), b.detach().contiguous()
+        out = a.new_empty(inc.nnz)
+        for start in range(0, inc.nnz, _CHUNK):
+            row, col = inc.index[:, start : start + _CHUNK]
+            out[start : start + _CHUNK] = gather_rows(a, row).mul_(gather_rows(b, col)).sum(1)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        a, b = ctx.saved_tensors
+        return _SpMM.apply(b, grad, ctx.inc, False), _SpMM.apply(a, grad, ctx.inc, True), None
