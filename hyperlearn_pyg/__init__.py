@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+from hyperlearn_pyg.data import MultiModalHeteroData
+
 __version__ = "0.1.0"
+
+__all__ = ["MultiModalHeteroData"]
