@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hyperlearn_pyg.report.page import escape, number, series
+
+#: Two colours that stand for the page's own, so that one drawing suits light and dark.
+_TEXT, _ACCENT = "#010203", "#010204"
+#: Categories with a colour of their own on a map; all further ones share a grey.
+CATEGORIES = 10
+
+
+def curve(epochs: Sequence[float], values: Sequence[float], *, lower_is_better: bool, prefix: str) -> str:
+    """Draw one training curve with its best point marked.
+
+    Args:
+        epochs: Finite numbers, as many as ``values``.
+        values: Finite numbers; at least one.
+        lower_is_better: Whether the best point is the lowest.
+        prefix: Put before every id in the drawing, so that several fit in one page.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    figure = Figure(figsize=(4.2, 2.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(epochs, values, color=_ACCENT, linewidth=1.8, marker="o" if len(values) == 1 else "")
+    best = int(np.argmin(values) if lower_is_better else np.argmax(values))
+    axes.plot([epochs[best]], [values[best]], "o", color=_ACCENT, markersize=6)
+    if min(values) > 0 and max(values) > 50 * min(values):
+        axes.set_yscale("log")
+    axes.set_xlabel("epoch", color=_TEXT)
+    axes.locator_params(axis="x", integer=True, nbins=6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_TEXT)
+    axes.tick_params(which="both", colors=_TEXT)
+    axes.grid(axis="y", color=_TEXT, alpha=0.12)
+    return _inline(figure, prefix)
+
+
+def _inline(figure: Figure, prefix: str) -> str:
+    """Return the figure as an SVG element in the colours and the type of the page."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1; font-family: inherit", svg)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    # Text carries no fill of its own: it would be black on black in the dark.
+    svg = svg.replace("<svg", '<svg fill="currentColor" role="img"', 1)
+    return svg.replace(_TEXT, "currentColor").replace(_ACCENT, "var(--accent)")
+
+
+def colour_groups(labels: Sequence[str]) -> tuple[list[int], list[tuple[str, int]]]:
+    """Sort labels into the most frequent categories and a rest.
+
+    Returns:
+        The group of each label, and name and count of each group; the last group is "all others"
+        where there are more than :data:`CATEGORIES` categories.
+    """
+    counts = sorted(Counter(labels).items(), key=lambda pair: (-pair[1], pair[0]))
+    groups = counts[:CATEGORIES]
+    place = {label: i for i, (label, _) in enumerate(groups)}
+    rest = sum(count for _, count in counts[CATEGORIES:])
+    if rest:
+        groups.append(("all others", rest))
+    return [place.get(label, CATEGORIES) for label in labels], groups
+
+
+def scatter(plane: NDArray[np.float64], names: Sequence[str], groups: Sequence[int] | None) -> str:
+    """Draw a map of items; the name of each shows under the pointer.
+
+    Written as circles by hand: matplotlib has no names on the points of a scatter plot.
+
+    Args:
+        plane: Coordinates of shape ``[n, 2]`` in [-1, 1].
+        names: One name an item.
+        groups: Number of each item's colour; ``None`` for one colour.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    radius = min(6.0, max(2.2, 90 / math.sqrt(max(len(plane), 1))))
+    groups = groups if groups is not None else [0] * len(plane)
+    dots = []
+    # The grey of the rest first, the rest above it.
+    for i in sorted(range(len(plane)), key=lambda i: groups[i] < CATEGORIES):
+        x, y = 200 + 185 * plane[i, 0], 200 - 185 * plane[i, 1]
+        dots.append(
+            f'<circle class="g{groups[i]}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}">'
+            f"<title>{escape(names[i])}</title></circle>"
+        )
+    return f'<svg class="map" viewBox="0 0 400 400" role="img">{"".join(dots)}</svg>'
+
+
+def legend(groups: Sequence[tuple[str, int]]) -> str:
+    """List the colours of a map with the number of items of each."""
+    entries = "".join(
+        f'<li><span class="dot g{i}"></span>{escape(name)} <small>{number(count)}</small></li>'
+        for i, (name, count) in enumerate(groups)
+    )
+    return f'<ul class="legend">{entries}</ul>'
+
+
+def curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Draw the loss and every validation metric of a training history.
+
+    Rows without a finite value are left out, and so are series without any row.
+
+    Returns:
+        Name and ``<svg>`` element of each series.
+    """
+    keys = dict.fromkeys(key for row in history for key in row if key == "loss" or key.startswith("val_"))
+    drawn = []
+    for i, key in enumerate(keys):
+        points = series(history, key)
+        if points:
+            epochs, values = zip(*points, strict=True)
+            low = key == "loss" or is_error(key.removeprefix("val_"))
+            best = min(values) if low else max(values)
+            svg = curve(epochs, values, lower_is_better=low, prefix=f"c{i}")
+            name, word = key.replace("val_", "validation "), "lowest" if low else "highest"
+            at = f"{epochs[values.index(best)]:g}"
+            drawn.append((f"{name}: {word} {number(best)} at epoch {at}", svg))
+    return drawn
+
+
+def is_error(metric: str) -> bool:
+    """Tell whether a metric is an error, better when lower."""
+    return metric.lower() in {"rmse", "mae", "mse", "loss"}
