@@ -16,6 +16,8 @@ from hyperlearn_pyg.report.page import escape, number, series
 
 #: Two colours that stand for the page's own, so that one drawing suits light and dark.
 _TEXT, _ACCENT = "#010203", "#010204"
+#: Axes overflow beyond: what a diverged loss reaches is left out.
+_DRAWABLE = 1e100
 #: Categories with a colour of their own on a map; all further ones share a grey.
 CATEGORIES = 10
 
@@ -120,7 +122,7 @@ def legend(groups: Sequence[tuple[str, int]]) -> str:
 def curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Draw the loss and every validation metric of a training history.
 
-    Rows without a finite value are left out, and so are series without any row.
+    Rows without a finite value one can draw are left out, and so are series without any row.
 
     Returns:
         Name and ``<svg>`` element of each series.
@@ -129,6 +131,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     drawn = []
     for i, key in enumerate(keys):
         points = series(history, key)
+        points = [(x, y) for x, y in points if abs(y) < _DRAWABLE]
         if points:
             epochs, values = zip(*points, strict=True)
             low = key == "loss" or is_error(key.removeprefix("val_"))

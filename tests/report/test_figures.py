@@ -26,6 +26,8 @@ def test_curves_name_the_best_point() -> None:
     captions = [caption for caption, _ in curves(history)]
     assert captions == ["loss: lowest 1.0000 at epoch 2", "validation auc: highest 0.5000 at epoch 1"]
     assert curves([]) == []
+    diverged = curves([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1e308}, {"epoch": 3, "loss": -1e308}])
+    assert diverged[0][0] == "loss: lowest 2.0000 at epoch 1"
     assert curves([{"epoch": 1, "loss": float("nan"), "seconds": 3.0}]) == []
 
 
