@@ -1,1 +1,26 @@
-"""."""
+"""Layers, encoders, decoders, losses and models."""
+
+from __future__ import annotations
+
+from hyperlearn_pyg.nn.conv import ChebHypergraphConv, HypergraphConv
+from hyperlearn_pyg.nn.decoder import CPDecoder, KruskalDecoder, PairwiseDecoder
+from hyperlearn_pyg.nn.encoder import DiffusionEncoder, EmbeddingEncoder, RelationEncoder
+from hyperlearn_pyg.nn.losses import all_cells_squared_error, masked_squared_error, sampled_loss
+from hyperlearn_pyg.nn.models import Branch, HyperLearn, ModelConfig
+
+__all__ = [
+    "Branch",
+    "CPDecoder",
+    "ChebHypergraphConv",
+    "DiffusionEncoder",
+    "EmbeddingEncoder",
+    "HyperLearn",
+    "HypergraphConv",
+    "KruskalDecoder",
+    "ModelConfig",
+    "PairwiseDecoder",
+    "RelationEncoder",
+    "all_cells_squared_error",
+    "masked_squared_error",
+    "sampled_loss",
+]

@@ -34,7 +34,7 @@ def cp_score(factors: Sequence[Tensor], index: Tensor) -> Tensor:
         IndexError: an entry of ``index`` is out of range.
     """
     _check(factors, index)
-    out: Tensor = _CPScore.apply(index, *factors)
+    out: Tensor = _CPScore.apply(index, *factors)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -60,6 +60,25 @@ def hadamard_gram(factors: Sequence[Tensor]) -> Tensor:
     for factor in factors[1:]:
         gram = gram * (factor.t() @ factor)
     return gram
+
+
+def mttkrp(factors: Sequence[Tensor], index: Tensor, mode: int, value: Tensor) -> Tensor:
+    r"""Multiply a sparse tensor, unfolded along one mode, with the Khatri-Rao product of the other factors.
+
+    :math:`\mathbf{X}_{(m)} \mathbf{\Omega}_m` (Kolda and Bader 2009, section 3.4), in chunks of sorted entries.
+    It is the gradient of the sum of ``value * cp_score(factors, index)`` for the factors of ``mode``. Not differentiable.
+
+    Args:
+        factors: ``k`` matrices ``[N_m, R]``.
+        index: entries ``[k, E]``.
+        mode: the mode ``m``.
+        value: values ``[E]``.
+
+    Returns:
+        ``[N_m, R]``.
+    """
+    _check(factors, index)
+    return _mode_grad([f.detach().contiguous() for f in factors], index, mode, value.detach())
 
 
 def _check(factors: Sequence[Tensor], index: Tensor) -> None:

@@ -50,7 +50,9 @@ class Laplacian:
     def from_hypergraph(cls, inc: Incidence, weight: Tensor | None = None) -> Laplacian:
         """Build from the incidence matrix ``[N, M]``; ``weight [M]`` are non-negative hyperedge weights."""
         if weight is not None and weight.numel() and bool((weight < 0).any()):
-            raise ValueError("'weight' must be non-negative: a normalised Laplacian of signed hyperedges is not defined")
+            raise ValueError(
+                "'weight' must be non-negative: a normalised Laplacian of signed hyperedges is not defined"
+            )
         middle = safe_inverse(_float_degree(inc.col_degree()))
         if weight is None:
             degree = _float_degree(inc.row_degree())

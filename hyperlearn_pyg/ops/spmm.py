@@ -35,7 +35,7 @@ def spmm(inc: Incidence, x: Tensor, values: Tensor | None = None, *, transpose: 
         raise ValueError(f"'x' must have shape [{rows}, C] (got {list(x.shape)}) for a matrix of size {inc.size}")
     if values is not None and values.shape != (inc.nnz,):
         raise ValueError(f"'values' must have shape [{inc.nnz}], one per entry (got {list(values.shape)})")
-    out: Tensor = _SpMM.apply(x, values, inc, transpose)
+    out: Tensor = _SpMM.apply(x, values, inc, transpose)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -50,7 +50,7 @@ def sddmm(inc: Incidence, a: Tensor, b: Tensor) -> Tensor:
     Returns:
         ``[nnz]``, in the order of the entries.
     """
-    out: Tensor = _SDDMM.apply(a, b, inc)
+    out: Tensor = _SDDMM.apply(a, b, inc)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -71,7 +71,7 @@ def gather_rows(table: Tensor, index: Tensor) -> Tensor:
 
 
 def _embedding_bag(table: Tensor, idx: Tensor, ptr: Tensor, weights: Tensor | None) -> Tensor:
-    return torch.embedding_bag(table.detach(), idx, ptr, False, 0, False, weights, True)[0]
+    return torch.embedding_bag(table.detach().contiguous(), idx, ptr, False, 0, False, weights, True)[0]
 
 
 class _SpMM(Function):
@@ -88,10 +88,10 @@ class _SpMM(Function):
         inc, transpose = ctx.inc, ctx.transpose
         grad_x = grad_values = None
         if ctx.needs_input_grad[0]:
-            grad_x = _SpMM.apply(grad.contiguous(), values, inc, not transpose)
+            grad_x = _SpMM.apply(grad.contiguous(), values, inc, not transpose)  # type: ignore[no-untyped-call]
         if values is not None and ctx.needs_input_grad[1]:
             a, b = (x, grad) if transpose else (grad, x)
-            grad_values = _SDDMM.apply(a, b, inc).to(values.dtype)
+            grad_values = _SDDMM.apply(a, b, inc).to(values.dtype)  # type: ignore[no-untyped-call]
         return grad_x, grad_values, None, None
 
 
@@ -110,4 +110,4 @@ class _SDDMM(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         a, b = ctx.saved_tensors
-        return _SpMM.apply(b, grad, ctx.inc, False), _SpMM.apply(a, grad, ctx.inc, True), None
+        return _SpMM.apply(b, grad, ctx.inc, False), _SpMM.apply(a, grad, ctx.inc, True), None  # type: ignore[no-untyped-call]

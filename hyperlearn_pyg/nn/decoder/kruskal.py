@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
+
+
+class KruskalDecoder(Module, ABC):
+    r"""Base of the decoders: every one is a Kruskal model of some columns, plus a constant.
+
+    .. math::
+        \tilde{x}(i_1, \ldots, i_k) = \mu + \sum_c \prod_{s=1}^{k} C_s[i_s, c]
+
+    A sub-class says what the columns :math:`C_s` of slot :math:`s` are; scores of tuples, scores of all candidates of
+    a slot and the norm over all cells then come from here.
+
+    Args:
+        order: number of slots ``k >= 1``.
+        rank: number of columns ``R`` of the item factors.
+        bias: the last column of the input of each slot is an additive bias of the item.
+
+    Attributes:
+        offset: the constant :math:`\mu`, a buffer (the mean of the training values; zero at first).
+    """
+
+    offset: Tensor
+
+    def __init__(self, order: int, rank: int, *, bias: bool = True) -> None:
+        super().__init__()
+        if order < 1 or rank < 1:
+            raise ValueError(f"'order' and 'rank' must be at least 1 (got {order} and {rank})")
+        self.order = order
+        self.rank = rank
+        self.bias = bias
+        self.register_buffer("offset", torch.zeros(()))
+
+    @property
+    def in_channels(self) -> int:
+        """Width of the rows that a slot gives: ``rank``, plus one with biases."""
+        return self.rank + int(self.bias)
+
+    @abstractmethod
+    def product_columns(self, slot: int, factors: Tensor) -> Tensor:
+        """Return the columns of ``slot`` without those of the biases; ``factors [N, R]``."""
+
+    def columns(self, slot: int, rows: Tensor) -> Tensor:
+        """Return the Kruskal columns ``[N, C]`` of ``slot`` for ``rows [N, in_channels]``."""
+        if rows.dim() != 2 or rows.size(1) != self.in_channels:
+            raise ValueError(f"'rows' of slot {slot} must have shape [N, {self.in_channels}] (got {list(rows.shape)})")
+        out = self.product_columns(slot, rows[:, : self.rank])
+        if not self.bias:
+            return out
+        ones = rows.new_ones(rows.size(0), 1)
+        biases = [rows[:, self.rank :] if s == slot else ones for s in range(self.order)]
+        return torch.cat([out, *biases], dim=1)
+
+    def all_columns(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Return the columns of every slot; ``rows`` holds one ``[N_s, in_channels]`` per slot."""
+        if len(rows) != self.order:
+            raise ValueError(f"'rows' must hold one tensor per slot, {self.order} in all (got {len(rows)})")
+        return [self.columns(slot, row) for slot, row in enumerate(rows)]
+
+    def forward(self, rows: Sequence[Tensor], index: Tensor) -> Tensor:
+        """Score the tuples ``index [k, E]``; ``rows`` holds one ``[N_s, in_channels]`` per slot. Returns ``[E]``."""
+        columns = self.all_columns(rows)
+        return cp_score(columns, index) + self.offset.to(columns[0].dtype)
+
+    def slot_scores(self, columns: Sequence[Tensor], index: Tensor, slot: int, candidates: Tensor | None) -> Tensor:
+        """Score every candidate of one slot for each tuple, the other slots as they are.
+
+        Args:
+            columns: columns of every slot.
+            index: tuples ``[k, B]``; the row of ``slot`` is not read.
+            slot: the slot to fill.
+            candidates: items ``[n]``, or None for all.
+
+        Returns:
+            ``[B, n]``.
+        """
+        width = columns[slot].size(1)
+        context = columns[slot].new_ones(index.size(1), width)
+        for other, column in enumerate(columns):
+            if other != slot:
+                context = context * column.index_select(0, index[other])
+        table = columns[slot] if candidates is None else columns[slot].index_select(0, candidates)
+        return context @ table.t() + self.offset.to(table.dtype)
+
+    def norm(self, columns: Sequence[Tensor]) -> Tensor:
+        """Return the sum over all cells of the squared score without the offset (Gram identity)."""
+        return gram_norm(columns)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(order={self.order}, rank={self.rank}, bias={self.bias})"

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder
+from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
+
+
+def masked_squared_error(score: Tensor, value: Tensor, weight: Tensor | None = None) -> Tensor:
+    r"""Return the mean squared error over observed entries, :math:`\frac{1}{\sum w} \sum_e w_e (s_e - x_e)^2`.
+
+    Args:
+        score: ``[E]``.
+        value: ``[E]``.
+        weight: ``[E]``; ones where absent.
+
+    Returns:
+        A scalar; zero for no entries.
+    """
+    if weight is None:
+        return F.mse_loss(score, value) if score.numel() else score.sum()
+    return (weight * (score - value).square()).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def all_cells_squared_error(columns: Sequence[Tensor], index: Tensor, value: Tensor, *, unobserved: float) -> Tensor:
+    r"""Return the squared error over **all** cells of the tensor, without forming it.
+
+    .. math::
+        \sum_{e \in \Omega} (x_e - s_e)^2 + w_0 \sum_{e \notin \Omega} s_e^2
+        = \sum_{e \in \Omega} \left[ (x_e - s_e)^2 - w_0 s_e^2 \right]
+        + w_0 \lVert [\![C_1, \ldots, C_k]\!] \rVert_F^2
+
+    with the last norm by the Gram identity. Exact for distinct tuples; cost linear in tuples and items.
+
+    Args:
+        columns: Kruskal columns of each slot ``[N_s, C]``.
+        index: observed tuples ``[k, E]``, distinct.
+        value: their values ``[E]``.
+        unobserved: the weight :math:`w_0` of the cells not observed (their target is zero).
+    """
+    score = cp_score(columns, index)
+    observed = (value - score).square().sum() - unobserved * score.square().sum()
+    return observed + unobserved * gram_norm(columns)
+
+
+def sampled_loss(
+    decoder: KruskalDecoder,
+    columns: Sequence[Tensor],
+    index: Tensor,
+    *,
+    num_negatives: int,
+    kind: str = "logistic",
+    generator: torch.Generator | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    r"""Return the loss of observed 0/1 tuples against uniformly drawn ones, mean over slots and tuples.
+
+    For each slot, ``num_negatives`` candidates are drawn uniformly with replacement and shared by the batch, so that
+    all scores are one matrix product.
+
+    * ``"logistic"``: :math:`\mathrm{softplus}(-s_e) + \frac{1}{n} \sum_j \mathrm{softplus}(s_{e,j})`
+    * ``"softmax"``: :math:`-\log \frac{\exp s_e}{\exp s_e + \sum_j \exp s_{e,j}}`
+
+    A candidate that is the tuple's own item is left out.
+
+    Args:
+        decoder: the decoder of the relation.
+        columns: its columns for every slot.
+        index: observed tuples ``[k, B]``.
+        num_negatives: number of candidates a slot.
+        kind: ``"logistic"`` or ``"softmax"``.
+        generator: source of randomness, on the CPU.
+        weight: weight of each tuple ``[B]``.
+
+    Raises:
+        ValueError: unknown ``kind``, or no candidates.
+    """
+    if kind not in _PER_TUPLE:
+        raise ValueError(f"'kind' must be one of {sorted(_PER_TUPLE)} (got {kind!r})")
+    if num_negatives < 1:
+        raise ValueError(f"'num_negatives' must be at least 1 (got {num_negatives})")
+    positive = cp_score(columns, index) + decoder.offset
+    if index.size(1) == 0:
+        return positive.sum()
+    total = positive.new_zeros(())
+    for slot, column in enumerate(columns):
+        candidates = torch.randint(column.size(0), (num_negatives,), generator=generator).to(index.device)
+        negative = decoder.slot_scores(columns, index, slot, candidates)
+        same = candidates[None, :] == index[slot][:, None]
+        total = total + _weighted_mean(_PER_TUPLE[kind](positive, negative.masked_fill(same, -torch.inf)), weight)
+    return total / len(columns)
+
+
+def _logistic(positive: Tensor, negative: Tensor) -> Tensor:
+    return F.softplus(-positive) + F.softplus(negative).mean(1)
+
+
+def _softmax(positive: Tensor, negative: Tensor) -> Tensor:
+    return torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive
+
+
+def _weighted_mean(loss: Tensor, weight: Tensor | None) -> Tensor:
+    return loss.mean() if weight is None else (loss * weight).sum() / weight.sum()
+
+
+_PER_TUPLE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"logistic": _logistic, "softmax": _softmax}

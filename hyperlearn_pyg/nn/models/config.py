@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from hyperlearn_pyg.errors import InputError, did_you_mean
+
+ENCODERS = ("diffusion", "relation", "embedding")
+DECODERS = ("cp", "cp_around_ones", "pairwise")
+LOSSES = ("squared", "all_cells", "logistic", "softmax")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What a :class:`~hyperlearn_pyg.nn.HyperLearn` is made of. Frozen; can be printed, compared and saved.
+
+    Attributes:
+        preset: name of the preset that the rest was taken from.
+        rank: width of the item factors.
+        encoder: encoder of each modality: ``"diffusion"`` (the paper's), ``"relation"`` or ``"embedding"``.
+        decoder: ``"cp"``, ``"cp_around_ones"`` or ``"pairwise"``.
+        bias: an additive bias for every item and relation.
+        features: let item features in.
+        value_loss: loss of relations with values: ``"squared"`` or ``"all_cells"``.
+        link_loss: loss of 0/1 relations: ``"logistic"``, ``"softmax"`` or ``"all_cells"``.
+        num_negatives: candidates a slot of the sampled losses.
+        unobserved: weight of the cells not observed in ``"all_cells"``.
+        smoothness: weight of the Dirichlet energy of the factors on the intra-modal graphs.
+        l2: weight of the mean squared norm of the gathered rows (0/1 relations).
+        table_l2: weight of the sum of squares of the hyperedge tables, per training entry.
+        hidden: width of the encoder's hidden layers.
+        feature_hidden: width of the hidden layer of the item features (relation encoder).
+        cheb_order: number of Chebyshev terms (diffusion encoder).
+        steps: number of diffusion steps (diffusion encoder).
+        dropout: dropout probability of hidden units.
+        node_dropout: dropout probability of whole hyperedges (relation encoder).
+    """
+
+    preset: str = "custom"
+    rank: int = 32
+    encoder: str = "relation"
+    decoder: str = "cp"
+    bias: bool = True
+    features: bool = True
+    value_loss: str = "squared"
+    link_loss: str = "logistic"
+    num_negatives: int = 200
+    unobserved: float = 0.05
+    smoothness: float = 0.0
+    l2: float = 0.0
+    table_l2: float = 0.0
+    hidden: int = 100
+    feature_hidden: int = 64
+    cheb_order: int = 5
+    steps: int = 10
+    dropout: float = 0.0
+    node_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key, choices in (
+            ("encoder", ENCODERS),
+            ("decoder", DECODERS),
+            ("value_loss", ("squared", "all_cells")),
+            ("link_loss", ("logistic", "softmax", "all_cells")),
+        ):
+            value = getattr(self, key)
+            if value not in choices:
+                raise InputError(f"model.{key}: expected one of {list(choices)} (got {value!r})")
+        for key in ("rank", "num_negatives", "hidden", "feature_hidden", "cheb_order"):
+            if getattr(self, key) < 1:
+                raise InputError(f"model.{key}: expected a whole number of at least 1 (got {getattr(self, key)!r})")
+        for key in ("dropout", "node_dropout"):
+            if not 0 <= getattr(self, key) < 1:
+                raise InputError(f"model.{key}: expected a number in [0, 1) (got {getattr(self, key)!r})")
+
+    def replace(self, **changes: Any) -> ModelConfig:
+        """Return a copy with some values changed; unknown names raise :class:`InputError`."""
+        check_keys(type(self), changes, "model")
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as a plain dict."""
+        return asdict(self)
+
+
+def check_keys(config: type, values: Mapping[str, Any], section: str) -> None:
+    """Check the names and the types of ``values`` against the fields of a config dataclass.
+
+    Raises:
+        InputError: an unknown name (with the closest known one), or a value of another type.
+    """
+    known = {field.name: str(field.type) for field in fields(config)}
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(
+                f"{section}.{name} is unknown.{did_you_mean(name, known)} Known: {', '.join(sorted(known))}"
+            )
+        wanted = known[name].split(" | ")
+        kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),)}
+        allowed = tuple(kind for w in wanted for kind in kinds.get(w, (object,)))
+        if not isinstance(value, allowed) or (isinstance(value, bool) and "bool" not in wanted):
+            raise InputError(f"{section}.{name}: expected {known[name]} (got {value!r})")

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import to_undirected
+
+from hyperlearn_pyg.data import MultiModalHeteroData, Relation
+from hyperlearn_pyg.ops.incidence import Incidence
+from hyperlearn_pyg.ops.laplacian import Laplacian
+
+MAX_LEVELS = 10
+NUM_QUANTILES = 5
+
+
+@dataclass(frozen=True)
+class RelationSpec:
+    """What the model knows of a relation: its slots and, where it has values, where its levels part.
+
+    Attributes:
+        modalities: the modality of each slot.
+        sizes: the number of items of each slot.
+        has_value: a valued relation (ratings), or a 0/1 one.
+        boundaries: values that part the levels, ascending; none for one level.
+    """
+
+    modalities: tuple[str, ...]
+    sizes: tuple[int, ...]
+    has_value: bool
+    boundaries: tuple[float, ...] = ()
+
+    @property
+    def order(self) -> int:
+        """Number of slots."""
+        return len(self.modalities)
+
+    @property
+    def num_levels(self) -> int:
+        """Number of levels."""
+        return len(self.boundaries) + 1
+
+    def levels(self, value: Tensor | None, count: int, device: torch.device) -> Tensor:
+        """Return the level ``[E]`` of each tuple."""
+        if value is None or not self.boundaries:
+            return torch.zeros(count, dtype=torch.long, device=device)
+        return torch.bucketize(value, torch.tensor(self.boundaries, dtype=value.dtype, device=value.device))
+
+
+@dataclass(frozen=True)
+class Tuples:
+    """The entries of one relation that a model sees: ``index [k, E]``, values and weights ``[E]`` or None."""
+
+    index: Tensor
+    value: Tensor | None = None
+    weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.index.size(1)
+
+    def take(self, positions: Tensor | None) -> Tuples:
+        """Return the entries at ``positions``; all of them for None."""
+        if positions is None:
+            return self
+        pick = [None if t is None else t.index_select(-1, positions) for t in (self.index, self.value, self.weight)]
+        return Tuples(pick[0] if pick[0] is not None else self.index, pick[1], pick[2])
+
+
+@dataclass(frozen=True)
+class MessageChannel:
+    """The entries of a relation as hyperedges over one modality: level and item of another slot are the hyperedge.
+
+    ``incidence`` is of size ``[N, num_levels * num_items]``; its entries are in the order of the relation's tuples.
+    """
+
+    relation: str
+    slot: int
+    other: int
+    num_levels: int
+    num_items: int
+    incidence: Incidence
+
+
+@dataclass
+class BranchInputs:
+    """Everything that one modality's encoder may read; nothing of it belongs to another modality."""
+
+    num_items: int
+    x: Tensor | None
+    edge_index: Tensor
+    edge_weight: Tensor | None
+    channels: list[MessageChannel] = field(default_factory=list)
+    _laplacian: Laplacian | None = None
+
+    @property
+    def laplacian(self) -> Laplacian:
+        """Normalised Laplacian of the modality's intra-modal graph, built at the first reading."""
+        if self._laplacian is None:
+            inc = Incidence(self.edge_index, (self.num_items, self.num_items))
+            self._laplacian = Laplacian.from_graph(inc, self.edge_weight)
+        return self._laplacian
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What :meth:`HyperLearn.prepare` makes of a data object: the branches' inputs and the relations' entries."""
+
+    branches: dict[str, BranchInputs]
+    tuples: dict[str, Tuples]
+
+
+def relation_spec(data: MultiModalHeteroData, name: str) -> RelationSpec:
+    """Describe a relation; the levels are those of its training entries."""
+    relation = data.relation(name)
+    value = relation.value
+    boundaries: tuple[float, ...] = ()
+    if value is not None:
+        boundaries = _boundaries(value[split_positions(data, name, ("train",))])
+    return RelationSpec(relation.modalities, relation.sizes, value is not None, boundaries)
+
+
+def split_positions(data: MultiModalHeteroData, name: str, splits: Iterable[str]) -> Tensor:
+    """Return the positions of a relation's entries in some splits; a relation without masks is all training."""
+    store = data[name]
+    total = data.relation(name).num_hyperedges
+    known = {s: store[f"{s}_mask"] for s in ("train", "val", "test") if f"{s}_mask" in store}
+    if not known:
+        device = data.relation(name).incidence(0).device
+        return torch.arange(total if "train" in splits else 0, device=device)
+    mask = torch.zeros_like(next(iter(known.values())))
+    for split in splits:
+        if split in known:
+            mask |= known[split]
+        elif split == "train":
+            mask |= ~torch.stack(list(known.values())).any(0)
+    return mask.nonzero().squeeze(1)
+
+
+def prepare(
+    data: MultiModalHeteroData,
+    relations: Mapping[str, RelationSpec],
+    modalities: Sequence[str],
+    splits: Sequence[str],
+    *,
+    messages: bool,
+) -> ModelInputs:
+    """Take from a data object what the model reads: entries of ``splits``, features, graphs, message channels."""
+    tuples = {}
+    for name in relations:
+        relation = data.relation(name)
+        every = Tuples(relation.index, relation.value, relation.weight)
+        positions = split_positions(data, name, splits)
+        tuples[name] = every if len(positions) == len(every) else every.take(positions)
+    branches = {m: _branch(data, m) for m in modalities}
+    if messages:
+        for name, spec in relations.items():
+            for slot, modality in enumerate(spec.modalities):
+                branches[modality].channels.extend(_channels(name, spec, tuples[name], slot))
+    return ModelInputs(branches, tuples)
+
+
+def _branch(data: MultiModalHeteroData, modality: str) -> BranchInputs:
+    store = data[modality]
+    num_items = int(store.num_nodes)
+    types = data.intra_edge_types(modality)
+    device = next((data[t].edge_index.device for t in types), None)
+    if device is None:
+        device = next((r.incidence(s).device for r, s in _slots(data, modality)), torch.device("cpu"))
+    index = [data[t].edge_index for t in types]
+    weight: Tensor | None = None
+    if any("edge_weight" in data[t] for t in types):
+        parts = [
+            data[t].get("edge_weight", torch.ones(i.size(1), device=device)) for t, i in zip(types, index, strict=True)
+        ]
+        weight = torch.cat([p.to(torch.get_default_dtype()) for p in parts])
+    edges = torch.cat(index, dim=1) if index else torch.empty(2, 0, dtype=torch.long, device=device)
+    if index and weight is None:
+        edges = to_undirected(edges, num_nodes=num_items)
+    elif index:
+        edges, weight = to_undirected(edges, weight, num_nodes=num_items, reduce="mean")
+    return BranchInputs(num_items, store.get("x"), edges, weight)
+
+
+def _slots(data: MultiModalHeteroData, modality: str) -> Iterable[tuple[Relation, int]]:
+    for name in data.hyperedge_types:
+        relation = data.relation(name)
+        for slot, m in enumerate(relation.modalities):
+            if m == modality:
+                yield relation, slot
+
+
+def _channels(name: str, spec: RelationSpec, tuples: Tuples, slot: int) -> Iterable[MessageChannel]:
+    level = spec.levels(tuples.value, len(tuples), tuples.index.device)
+    for other in range(spec.order):
+        if other != slot:
+            columns = level * spec.sizes[other] + tuples.index[other]
+            size = (spec.sizes[slot], spec.num_levels * spec.sizes[other])
+            inc = Incidence(torch.stack([tuples.index[slot], columns]), size)
+            yield MessageChannel(name, slot, other, spec.num_levels, spec.sizes[other], inc)
+
+
+def _boundaries(value: Tensor) -> tuple[float, ...]:
+    unique = value.unique()
+    if len(unique) > MAX_LEVELS:
+        at = torch.arange(1, NUM_QUANTILES, dtype=value.dtype, device=value.device) / NUM_QUANTILES
+        sample = value[:: max(1, len(value) // 1_000_000)]  # torch.quantile takes at most 16M entries
+        return tuple(torch.quantile(sample, at).unique().tolist())
+    return tuple(((unique[1:] + unique[:-1]) / 2).tolist())

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hyperlearn_pyg.errors import InputError, did_you_mean
+from hyperlearn_pyg.nn.models.config import ModelConfig
+
+#: The method as printed: no biases, no features, smoothness on the factors, every cell of 0/1 relations counted.
+_PAPER_MODEL: dict[str, Any] = {
+    "rank": 10,
+    "encoder": "diffusion",
+    "decoder": "cp",
+    "bias": False,
+    "features": False,
+    "value_loss": "squared",
+    "link_loss": "all_cells",
+    "smoothness": 1e-4,
+    "hidden": 32,
+}
+_PAPER_TRAINING: dict[str, Any] = {"epochs": 400, "lr": 3e-3, "patience": 10, "eval_every": 10, "refit": True}
+
+#: Measured best on validation where some relation has values (ratings).
+_RATINGS_MODEL: dict[str, Any] = {
+    "rank": 32,
+    "encoder": "relation",
+    "decoder": "cp",
+    "hidden": 100,
+    "feature_hidden": 64,
+    "dropout": 0.2,
+    "node_dropout": 0.1,
+    "table_l2": 3.0,
+}
+_RATINGS_TRAINING: dict[str, Any] = {
+    "epochs": 230,
+    "lr": 5e-3,
+    "target_fraction": 0.5,
+    "ema": 0.99,
+    "eval_every": 10,
+    "patience": 8,
+    "refit": True,
+}
+
+#: Measured best on validation where every relation is 0/1 (links).
+_LINKS_MODEL: dict[str, Any] = {
+    "rank": 32,
+    "encoder": "embedding",
+    "decoder": "pairwise",
+    "num_negatives": 200,
+    "l2": 1e-2,
+}
+_LINKS_TRAINING: dict[str, Any] = {
+    "epochs": 40,
+    "lr": 1e-2,
+    "batch_size": 4096,
+    "eval_every": 2,
+    "patience": 4,
+    "refit": True,
+}
+
+_PRESETS = {
+    "paper": (_PAPER_MODEL, _PAPER_TRAINING),
+    "ratings": (_RATINGS_MODEL, _RATINGS_TRAINING),
+    "links": (_LINKS_MODEL, _LINKS_TRAINING),
+}
+PRESETS = ("default", *_PRESETS)
+
+
+def resolve_preset(preset: str, has_value: Iterable[bool]) -> str:
+    """Return the preset that ``"default"`` stands for: ``"ratings"`` where some relation has values, or ``"links"``.
+
+    Raises:
+        InputError: unknown preset.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"'preset' must be one of {list(PRESETS)} (got {preset!r}).{did_you_mean(preset, PRESETS)}")
+    if preset != "default":
+        return preset
+    return "ratings" if any(has_value) else "links"
+
+
+def model_config(preset: str, **overrides: Any) -> ModelConfig:
+    """Return the model's half of a resolved preset, with some values changed."""
+    return ModelConfig(preset=preset, **_PRESETS[preset][0]).replace(**overrides)
+
+
+def training_values(preset: str) -> dict[str, Any]:
+    """Return the trainer's half of a preset (values of ``TrainConfig``); empty for ``"custom"``."""
+    return dict(_PRESETS[preset][1]) if preset in _PRESETS else {}
