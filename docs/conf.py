@@ -9,7 +9,7 @@ import hyperlearn_pyg  # noqa: E402
 
 project = "hyperlearn_pyg"
 author = "The hyperlearn_pyg developers"
-copyright = author  # noqa: A001
+copyright = author
 version = release = hyperlearn_pyg.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
