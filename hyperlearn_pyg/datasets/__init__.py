@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hyperlearn_pyg.datasets.monti import MontiSplit
+from hyperlearn_pyg.datasets.movielens import MovieLens100K
 from hyperlearn_pyg.datasets.synthetic import SyntheticMultiModal, SyntheticRelation
 
-__all__ = ["SyntheticMultiModal", "SyntheticRelation"]
+__all__ = ["MontiSplit", "MovieLens100K", "SyntheticMultiModal", "SyntheticRelation"]
