@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.nn import HyperLearn, HypergraphConv
 
 __version__ = "0.1.0"
 
-__all__ = ["MultiModalHeteroData"]
+__all__ = ["HyperLearn", "HypergraphConv", "MultiModalHeteroData"]

@@ -66,7 +66,8 @@ def mttkrp(factors: Sequence[Tensor], index: Tensor, mode: int, value: Tensor) -
     r"""Multiply a sparse tensor, unfolded along one mode, with the Khatri-Rao product of the other factors.
 
     :math:`\mathbf{X}_{(m)} \mathbf{\Omega}_m` (Kolda and Bader 2009, section 3.4), in chunks of sorted entries.
-    It is the gradient of the sum of ``value * cp_score(factors, index)`` for the factors of ``mode``. Not differentiable.
+    It is the gradient of the sum of ``value * cp_score(factors, index)`` for the factors of ``mode``.
+    Not differentiable.
 
     Args:
         factors: ``k`` matrices ``[N_m, R]``.

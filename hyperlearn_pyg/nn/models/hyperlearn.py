@@ -123,9 +123,9 @@ class HyperLearn(Module):
         """Width of the factors, without biases."""
         return self.config.rank
 
-    def start(self, data: MultiModalHeteroData, *, seed: int = 0) -> None:
-        """Set what starts from data (means, biases, start factors) from the training entries of ``data`` alone."""
-        build.start(self, self.prepare(data, splits=("train",)), seed)
+    def start(self, data: MultiModalHeteroData, *, splits: Sequence[str] = ("train",), seed: int = 0) -> None:
+        """Set what starts from data (means, biases, start factors) from the entries of ``splits`` alone."""
+        build.start(self, self.prepare(data, splits=splits), seed)
 
     def prepare(self, data: MultiModalHeteroData, splits: Sequence[str] = KNOWN) -> ModelInputs:
         """Take from ``data`` what the model reads. Do it once, not in every step.

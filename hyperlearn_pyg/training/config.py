@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.nn.models.config import check_keys
+from hyperlearn_pyg.nn.models.presets import training_values
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained. Frozen; can be printed, compared and saved.
+
+    Attributes:
+        epochs: the largest number of passes over the targets.
+        batch_size: target entries of the largest relation in a step; None for all at once.
+        lr: learning rate of Adam.
+        weight_decay: weight decay of Adam.
+        target_fraction: share of the training entries that an epoch predicts. Below one, these entries carry no
+            messages in that epoch (leave-out); at one, all are predicted and all carry messages.
+        ema: decay of the moving average of the weights that is evaluated and kept; 0 for none.
+        clip_norm: largest norm of the gradient; 0 for no clipping.
+        eval_every: epochs between two evaluations on the held-out entries.
+        patience: evaluations without an improvement before training stops; 0 for never.
+        val_fraction: share of the training entries that is held out where a relation has no validation entries.
+        refit: after the best epoch is chosen, train again from the start on all training entries, held-out ones
+            included, for that number of epochs.
+        seed: seed of the held-out entries, targets, negatives and dropout.
+        device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
+        amp: bfloat16 autocast: ``"auto"`` (on CUDA), ``"on"`` or ``"off"``.
+        checkpoint_every: epochs between two saved training states, where an output directory is given.
+    """
+
+    epochs: int = 100
+    batch_size: int | None = None
+    lr: float = 1e-2
+    weight_decay: float = 0.0
+    target_fraction: float = 1.0
+    ema: float = 0.0
+    clip_norm: float = 0.0
+    eval_every: int = 5
+    patience: int = 5
+    val_fraction: float = 0.1
+    refit: bool = False
+    seed: int = 0
+    device: str = "auto"
+    amp: str = "auto"
+    checkpoint_every: int = 10
+
+    def __post_init__(self) -> None:
+        for key, low in (("epochs", 0), ("eval_every", 1), ("patience", 0), ("checkpoint_every", 1), ("seed", 0)):
+            if getattr(self, key) < low:
+                raise InputError(f"train.{key}: expected a whole number of at least {low} (got {getattr(self, key)})")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(
+                f"train.batch_size: expected at least 1, or nothing for a full batch (got {self.batch_size})"
+            )
+        if self.lr <= 0:
+            raise InputError(f"train.lr: expected a positive number (got {self.lr})")
+        if not 0 < self.target_fraction <= 1:
+            raise InputError(f"train.target_fraction: expected a number in (0, 1] (got {self.target_fraction})")
+        for key in ("ema", "val_fraction"):
+            if not 0 <= getattr(self, key) < 1:
+                raise InputError(f"train.{key}: expected a number in [0, 1) (got {getattr(self, key)})")
+        if self.amp not in ("auto", "on", "off"):
+            raise InputError(f"train.amp: expected 'auto', 'on' or 'off' (got {self.amp!r})")
+
+    @classmethod
+    def from_preset(cls, preset: str, **overrides: Any) -> TrainConfig:
+        """Return the trainer's half of a resolved preset, with some values changed."""
+        return cls(**training_values(preset)).replace(**overrides)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Build from a plain mapping.
+
+        Raises:
+            InputError: an unknown name (with the closest known one) or a value of the wrong type.
+        """
+        return cls().replace(**values)
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        """Return a copy with some values changed; unknown names raise :class:`InputError`."""
+        check_keys(type(self), changes, "train")
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as a plain dict."""
+        return asdict(self)

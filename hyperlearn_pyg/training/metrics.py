@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch import Tensor
+
+_TRIES = 20
+_INT64 = 2**63
+
+
+def rmse(score: Tensor, value: Tensor) -> float:
+    """Return the root mean squared error of ``score [E]`` for ``value [E]``; NaN for no entries."""
+    return float((score - value).double().square().mean().sqrt())
+
+
+def mae(score: Tensor, value: Tensor) -> float:
+    """Return the mean absolute error of ``score [E]`` for ``value [E]``; NaN for no entries."""
+    return float((score - value).double().abs().mean())
+
+
+def tuple_keys(tables: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+    """Number the tuples of several tables ``[k, E]`` so that equal tuples, and only these, get equal numbers."""
+    if prod(sizes) < _INT64:
+        return [_linear(index, sizes) for index in tables]
+    joined = torch.cat(list(tables), dim=1)
+    unique = torch.unique(joined, dim=1, return_inverse=True)[1]
+    return list(unique.split([index.size(1) for index in tables]))
+
+
+def corrupt(index: Tensor, known: Tensor, sizes: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Replace one item of each tuple by a uniformly drawn one, never giving a known tuple.
+
+    Args:
+        index: tuples ``[k, E]``.
+        known: every tuple that must not come out ``[k, F]``.
+        sizes: number of items of each slot.
+        generator: source of randomness, on the CPU.
+
+    Returns:
+        The corrupted tuples ``[k, E']`` and the position of the tuple each was made from ``[E']``; a tuple for
+        which no corruption was found in 20 draws is left out.
+    """
+    count = index.size(1)
+    out = index.clone()
+    open_ = torch.arange(count, device=index.device)
+    size = torch.tensor(list(sizes), device=index.device)
+    for _ in range(_TRIES):
+        if len(open_) == 0:
+            break
+        slot = torch.randint(len(sizes), (len(open_),), generator=generator).to(index.device)
+        drawn = torch.rand(len(open_), generator=generator, dtype=torch.float64).to(index.device)
+        out[:, open_] = index[:, open_]
+        out[slot, open_] = (drawn * size[slot]).long()
+        new, old = tuple_keys([out[:, open_], known], sizes)
+        open_ = open_[torch.isin(new, old)]
+    good = torch.ones(count, dtype=torch.bool, device=index.device)
+    good[open_] = False
+    return out[:, good], good.nonzero().squeeze(1)
+
+
+def auc_ap(positive: Tensor, negative: Tensor) -> tuple[float, float]:
+    """Return the area under the ROC curve and the average precision of two sets of scores; NaN if one is empty."""
+    if positive.numel() == 0 or negative.numel() == 0:
+        return float("nan"), float("nan")
+    label = torch.cat([torch.ones_like(positive), torch.zeros_like(negative)]).cpu().numpy()
+    score = torch.cat([positive, negative]).cpu().numpy()
+    return float(roc_auc_score(label, score)), float(average_precision_score(label, score))
+
+
+def filtered_ranks(
+    score_slot: Callable[[Tensor], Tensor],
+    index: Tensor,
+    known: Tensor,
+    sizes: Sequence[int],
+    slot: int,
+    *,
+    chunk: int = 256,
+) -> Tensor:
+    """Rank the true item of one slot among all items, other known tuples left out; ties count half.
+
+    Args:
+        score_slot: maps tuples ``[k, B]`` to the scores of all items of the slot ``[B, N]``.
+        index: tuples ``[k, E]``.
+        known: known tuples ``[k, F]``.
+        sizes: number of items of each slot.
+        slot: the slot to fill.
+        chunk: tuples scored at once.
+
+    Returns:
+        Ranks ``[E]``, the best is 1.
+    """
+    others = [s for s in range(len(sizes)) if s != slot]
+    context, known_context = tuple_keys([index[others], known[others]], [sizes[s] for s in others])
+    known_context, order = known_context.sort()
+    known_item = known[slot][order]
+    ranks = torch.empty(index.size(1), dtype=torch.float64, device=index.device)
+    for start in range(0, index.size(1), chunk):
+        part = slice(start, start + chunk)
+        score = score_slot(index[:, part])
+        rows = torch.arange(score.size(0), device=score.device)
+        own = score[rows, index[slot, part]].clone()
+        first = torch.searchsorted(known_context, context[part])
+        length = torch.searchsorted(known_context, context[part], right=True) - first
+        row = rows.repeat_interleave(length)
+        inner = torch.arange(len(row), device=row.device) - (length.cumsum(0) - length).repeat_interleave(length)
+        score[row, known_item[first.repeat_interleave(length) + inner]] = -torch.inf
+        score[rows, index[slot, part]] = -torch.inf
+        ranks[part] = 1 + (score > own[:, None]).sum(1) + 0.5 * (score == own[:, None]).sum(1)
+    return ranks
+
+
+def _linear(index: Tensor, sizes: Sequence[int]) -> Tensor:
+    key = torch.zeros_like(index[0], dtype=torch.long) if len(sizes) else torch.zeros(index.size(1), dtype=torch.long)
+    for row, size in zip(index, sizes, strict=True):
+        key = key * size + row
+    return key
