@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.transforms import KNNGraph, knn_graph
+
+
+def items(x: torch.Tensor) -> MultiModalHeteroData:
+    return MultiModalHeteroData().add_modality("user", x=x).add_modality("tag", num_nodes=2)
+
+
+def pairs(data: MultiModalHeteroData) -> set[tuple[int, int]]:
+    return {(i, j) for i, j in data["user", "knn", "user"].edge_index.t().tolist()}
+
+
+def reference(x: torch.Tensor, k: int, metric: str) -> set[tuple[int, int]]:
+    """Dense and plain, in float64."""
+    x = x.double()
+    if metric == "cosine":
+        unit = x / x.norm(dim=1, keepdim=True)
+        distance = 1 - unit @ unit.T
+    else:
+        distance = (x[:, None] - x[None]).norm(dim=2)
+    out = set()
+    for i in range(len(x)):
+        others = sorted((float(distance[i, j]), j) for j in range(len(x)) if j != i)
+        out |= {(i, j) for _, j in others[:k]} | {(j, i) for _, j in others[:k]}
+    return out
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 12), st.integers(1, 5), st.sampled_from(["cosine", "euclidean"]), st.integers(0, 1000))
+def test_equals_the_plain_version(size: int, k: int, metric: str, seed: int) -> None:
+    x = torch.randn(size, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    data = KNNGraph("user", k=k, metric=metric)(items(x))
+    assert pairs(data) == reference(x, k, metric)
+    edge_index = data["user", "knn", "user"].edge_index
+    assert edge_index.unique(dim=1).shape == edge_index.shape
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, metric: str) -> None:
+    data = items(torch.randn(50, 4, generator=torch.Generator().manual_seed(0)))
+    whole = pairs(KNNGraph(k=3, metric=metric)(data))
+    monkeypatch.setattr(knn_graph, "_BLOCK", 150)
+    assert pairs(KNNGraph(k=3, metric=metric)(data)) == whole
+
+
+def test_all_modalities_with_features_and_the_input_is_left_alone() -> None:
+    before = items(torch.randn(4, 2))
+    after = KNNGraph()(before)
+    assert after.edge_types == [("user", "knn", "user")]
+    assert before.edge_types == []
+
+
+def test_a_large_offset_does_not_blur_euclidean_neighbours() -> None:
+    x = torch.tensor([[0.0], [1.0], [3.0], [3.5]]) + 4096
+    assert pairs(KNNGraph(k=1, metric="euclidean")(items(x))) == {(0, 1), (1, 0), (2, 3), (3, 2)}
+
+
+def test_an_item_without_direction_stays_isolated() -> None:
+    x = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 0.1], [0.0, 0.0]])
+    assert pairs(KNNGraph(k=3)(items(x))) == {(0, 2), (2, 0)}
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_small_sizes(size: int) -> None:
+    data = KNNGraph("user")(items(torch.ones(size, 2)))
+    assert data["user", "knn", "user"].edge_index.shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "text"),
+    [
+        ({"k": 0}, "'k' must be at least 1"),
+        ({"metric": "manhattan"}, "'metric' must be 'cosine' or 'euclidean'"),
+        ({"modality": "usr"}, "no modality 'usr'.*Did you mean 'user'"),
+        ({"modality": "tag"}, "modality 'tag' has no features"),
+    ],
+)
+def test_bad_arguments(kwargs: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        KNNGraph(**kwargs)(items(torch.ones(2, 2)))
+
+
+def test_repr() -> None:
+    assert repr(KNNGraph("user", 3)) == "KNNGraph('user', k=3, metric='cosine')"
