@@ -53,9 +53,10 @@ class CoOccurrenceGraph(BaseTransform):
             )
         graph = _nearest(self._company(relation), self.k)
         graph = graph.maximum(graph.T).tocoo()
+        device = relation.incidence(0).device
         store = data[self.modality, "cooccurs", self.modality]
-        store.edge_index = torch.from_numpy(np.stack([graph.row, graph.col]).astype(np.int64))
-        store.edge_weight = torch.from_numpy(graph.data.astype(np.float32))
+        store.edge_index = torch.from_numpy(np.stack([graph.row, graph.col]).astype(np.int64)).to(device)
+        store.edge_weight = torch.from_numpy(graph.data.astype(np.float32)).to(device)
         return data
 
     def _company(self, relation: Relation) -> sp.csr_array:

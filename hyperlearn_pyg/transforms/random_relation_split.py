@@ -55,6 +55,6 @@ class RandomRelationSplit(BaseTransform):
 def _groups(relation: Relation) -> Tensor:
     """Number the distinct tuples ``[E]``; hyperedges of a ragged relation are all taken as distinct."""
     if not relation.is_uniform:
-        return torch.arange(len(relation))
+        return torch.arange(len(relation), device=relation.incidence(0).device)
     inverse: Tensor = torch.unique(tuple_ids(relation.index, relation.sizes), return_inverse=True)[1]
     return inverse
