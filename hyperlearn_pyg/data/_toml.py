@@ -54,9 +54,7 @@ class Section:
         self.known.append(name)
         if name not in self.values:
             if required:
-                raise self.error(
-                    name, f"missing; {_TYPES[kind]} is expected.{did_you_mean(name, self.values)}"
-                )
+                raise self.error(name, f"missing; {_TYPES[kind]} is expected.{did_you_mean(name, self.values)}")
             return default
         value = self.values[name]
         accepted = (int, float) if kind is float else kind

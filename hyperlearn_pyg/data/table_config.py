@@ -254,7 +254,8 @@ def _slot(part: Section, key: str) -> SlotConfig:
     inner = part.section(key, part.take(key, dict))
     if "column" not in inner and all(isinstance(v, str) for v in inner.values.values()):
         role = next(iter(inner.values), "ROLE")
-        hint = f'\'column\' is missing; for a role write the slot in quotes: "{key}.{role}" = "COLUMN"'
+        near = did_you_mean("column", inner.values)
+        hint = f'\'column\' is missing.{near} A role is written in quotes: "{key}.{role}" = "COLUMN"'
         raise part.error(key, hint)
     column = inner.take("column", str, required=True)
     bin_, separator = inner.take("bin", float), inner.take("separator", str)

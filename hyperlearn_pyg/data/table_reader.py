@@ -99,7 +99,9 @@ class Table:
         except InputError as error:
             cells = self.text(column).take(pa.array(rows)).to_pandas()
             parsed = pd.to_datetime(cells, errors="coerce", utc=True, format="ISO8601")
-            wrong = np.flatnonzero((parsed.isna() & cells.notna()).to_numpy())
+            no_date = parsed.isna() & cells.notna()
+            neither = no_date & pd.to_numeric(cells, errors="coerce").isna()
+            wrong = np.flatnonzero((neither if neither.any() else no_date).to_numpy())
             if len(wrong):
                 at = int(wrong[0])
                 text = f"a number or an ISO 8601 date is expected, got {cells.iloc[at]!r}"
@@ -144,7 +146,7 @@ def find_file(name: str, base: Path) -> Path:
     if not path.parent.is_dir():
         raise InputError(f"file '{path}' not found: there is no folder '{path.parent}'")
     near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
-    raise InputError(f"file '{path}' not found.{near}")
+    raise InputError(f"file '{path}' not found.{near} File names are relative to '{base.resolve()}'")
 
 
 def read_header(path: Path, config: FileConfig) -> list[str]:
@@ -161,7 +163,7 @@ def read_header(path: Path, config: FileConfig) -> list[str]:
     try:
         header = next((cells for _, cells in _records(path, config)), [])
     except UnicodeError as error:
-        raise _encoding_error(path, config) or InputError(f"'{path}': {error}") from error
+        raise encoding_error(path, config) or InputError(f"'{path}': {error}") from error
     except (csv.Error, OSError, pa.ArrowException) as error:
         raise InputError(f"'{path}' cannot be read: {error}") from error
     if not header:
@@ -230,7 +232,10 @@ def _read_csv(path: Path, config: FileConfig, columns: list[str]) -> pa.Table:
             table = pa.csv.read_csv(
                 stream,
                 pa.csv.ReadOptions(
-                    column_names=header, skip_rows_after_names=1, encoding="utf8" if utf8 else config.encoding
+                    column_names=header,
+                    skip_rows_after_names=1,
+                    encoding="utf8" if utf8 else config.encoding,
+                    block_size=1 << 24,  # no line may be longer
                 ),
                 pa.csv.ParseOptions(
                     delimiter=config.separator or guess_separator(path),
@@ -251,7 +256,7 @@ def _read_csv(path: Path, config: FileConfig, columns: list[str]) -> pa.Table:
 def _explain(path: Path, config: FileConfig, width: int, error: Exception) -> InputError:
     """Find out by a slow pass over the file why Arrow would not read it."""
     try:
-        wrong = _encoding_error(path, config)
+        wrong = encoding_error(path, config)
         if wrong is not None:
             return wrong
         for line, cells in _records(path, config):
@@ -262,7 +267,8 @@ def _explain(path: Path, config: FileConfig, width: int, error: Exception) -> In
     return InputError(f"'{path}' is damaged or no table: {error}")
 
 
-def _encoding_error(path: Path, config: FileConfig) -> InputError | None:
+def encoding_error(path: Path, config: FileConfig) -> InputError | None:
+    """Return the error to raise for the first byte that is not in the encoding of ``config``, if there is one."""
     with pa.input_stream(str(path), compression="detect") as stream:
         content: bytes = stream.read()
     try:
@@ -272,7 +278,8 @@ def _encoding_error(path: Path, config: FileConfig) -> InputError | None:
         line = before.count(b"\n") + 1
         last = before.rsplit(b"\n", 1)[-1].decode(config.encoding, "replace")
         cells = next(csv.reader([last + "?"], **_dialect(path, config)))
-        header = next((record for _, record in _records(path, config)), []) if line > 1 else []
+        first = before.split(b"\n", 1)[0].decode(config.encoding, "replace")
+        header = next(csv.reader([first.lstrip("\ufeff")], **_dialect(path, config)), []) if line > 1 else []
         column = f", column {header[len(cells) - 1].strip()!r}" if 0 < len(cells) <= len(header) else ""
         other = "latin-1" if codecs.lookup(config.encoding).name == "utf-8" else "utf-8"
         text = f"byte 0x{content[error.start]:02x} is not {config.encoding}; set 'encoding', for instance \"{other}\""

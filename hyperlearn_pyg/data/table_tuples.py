@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from hyperlearn_pyg.data.table_config import RelationConfig, SlotConfig
 from hyperlearn_pyg.data.table_reader import Table, read_table
+from hyperlearn_pyg.data.tuples import tuple_ids
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
 SPLITS = ("train", "val", "test")
@@ -40,7 +42,7 @@ class Tuples:
     columns: dict[str, Array]
     notes: list[str] = field(default_factory=list)
 
-    def take(self, kept: Array, note: str | None = None) -> Tuples:
+    def take(self, kept: Array | slice, note: str | None = None) -> Tuples:
         """Keep some tuples (positions or a mask), with a note of why others are gone."""
         return replace(
             self,
@@ -92,6 +94,8 @@ def _exclude_rows(tuples: Tuples) -> Tuples:
         if column not in exploded:
             hit = pc.is_in(tuples.table.text(column), value_set=pa.array(values, pa.string()))
             kept &= ~hit.to_numpy()
+            if not pc.any(hit).as_py():
+                tuples = tuples.take(slice(None), f"'exclude' of column {column!r} matches no row")
     left_out = int((~kept).sum())
     return tuples.take(kept, f"{left_out} rows left out by 'exclude'") if left_out else tuples
 
@@ -126,6 +130,8 @@ def _split(tuples: Tuples, column: str) -> Array:
         got = cells[int(unknown[0])].as_py()
         place = tuples.table.where(int(tuples.rows[unknown[0]]), column)
         raise InputError(f"{place}: train, val or test is expected, got {got!r}.{did_you_mean(got, SPLITS)}")
+    if not (codes == SPLITS.index("train")).any():
+        raise InputError(f"{tuples.table.label}, column {column!r}: no row holds 'train'")
     return codes
 
 
@@ -164,8 +170,11 @@ def _explode(tuples: Tuples, slot: SlotConfig) -> Tuples:
 
 
 def _encode(cells: pa.ChunkedArray) -> tuple[Array, pa.Array]:
-    names = pc.unique(cells)
-    return pc.index_in(cells, value_set=names).to_numpy(), names
+    encoded = cells.dictionary_encode().unify_dictionaries()
+    if encoded.num_chunks == 0:
+        return np.zeros(0, dtype=np.int64), pa.array([], pa.string())
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+    return codes, encoded.chunk(0).dictionary
 
 
 def drop_repeated(tuples: Tuples, index: Sequence[Array], sizes: Sequence[int]) -> Array | None:
@@ -179,7 +188,7 @@ def drop_repeated(tuples: Tuples, index: Sequence[Array], sizes: Sequence[int]) 
     Raises:
         InputError: a tuple is repeated with another value, weight or split (both lines).
     """
-    key = _key(index, sizes)
+    key = tuple_ids(torch.from_numpy(np.stack(index)), sizes).numpy()
     order = np.argsort(key, kind="stable")
     first = np.ones(len(key), dtype=bool)
     first[1:] = key[order[1:]] != key[order[:-1]]
@@ -195,18 +204,6 @@ def drop_repeated(tuples: Tuples, index: Sequence[Array], sizes: Sequence[int]) 
                 at = differs[np.argmin(order[differs])]
                 raise _conflict(tuples, name, int(head[at]), int(order[at]), len(differs))
     return np.sort(heads)
-
-
-def _key(index: Sequence[Array], sizes: Sequence[int]) -> Array:
-    """One int64 a tuple: equal keys, equal tuples."""
-    key, bound = np.zeros(len(index[0]), dtype=np.int64), 1
-    for column, size in zip(index, sizes, strict=True):
-        if bound * max(size, 1) >= 2**62:
-            distinct, key = np.unique(key, return_inverse=True)
-            bound = len(distinct)
-        key = key * max(size, 1) + column
-        bound *= max(size, 1)
-    return key
 
 
 def _conflict(tuples: Tuples, name: str, first: int, second: int, count: int) -> InputError:

@@ -54,11 +54,13 @@ def read_tables(config: TableConfig | str | os.PathLike[str], *, root: str | os.
     """
     config = config if isinstance(config, TableConfig) else load_config(config)
     base = Path(root) if root is not None else config.path.parent
-    items = {name: _read_items(part, base) for name, part in config.modalities.items()}
+    named = {slot.slot[0] for part in config.relations.values() for slot in part.slots}
+    items = {name: _read_items(part, base) for name, part in config.modalities.items() if name in named}
     relations = [read_tuples(part, base) for part in config.relations.values()]
     items = {name: _complete(part, relations) for name, part in items.items()}
     indexed = [_index(tuples, items) for tuples in relations]
-    notes = [note for tuples, _ in indexed for note in tuples.notes]
+    notes = [f"modality '{name}': no relation names it, left out" for name in config.modalities if name not in named]
+    notes += [note for tuples, _ in indexed for note in tuples.notes]
     _keep_related(items, indexed)
 
     data = MultiModalHeteroData()
