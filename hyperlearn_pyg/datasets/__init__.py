@@ -5,5 +5,6 @@ from __future__ import annotations
 from hyperlearn_pyg.datasets.monti import MontiSplit
 from hyperlearn_pyg.datasets.movielens import MovieLens100K
 from hyperlearn_pyg.datasets.synthetic import SyntheticMultiModal, SyntheticRelation
+from hyperlearn_pyg.datasets.tables import TableDataset
 
-__all__ = ["MontiSplit", "MovieLens100K", "SyntheticMultiModal", "SyntheticRelation"]
+__all__ = ["MontiSplit", "MovieLens100K", "SyntheticMultiModal", "SyntheticRelation", "TableDataset"]
