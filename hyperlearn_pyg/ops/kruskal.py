@@ -136,8 +136,9 @@ class _CPScore(Function):
         wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():  # a second derivative is asked for
             with torch.enable_grad():
-                score = _plain(factors, ctx.index)
-            inputs = [f for f, want in zip(factors, wanted, strict=True) if want]
+                slots = [f.view_as(f) for f in factors]  # one variable a slot, whatever the factors share
+                score = _plain(slots, ctx.index)
+            inputs = [f for f, want in zip(slots, wanted, strict=True) if want]
             grads = iter(torch.autograd.grad(score, inputs, grad, create_graph=True))
             return None, *(next(grads) if want else None for want in wanted)
         factors = tuple(factor.detach().contiguous() for factor in factors)
