@@ -42,7 +42,7 @@ class Incidence:
         self.size = (int(size[0]), int(size[1]))
         self.nnz = int(index.size(1))
         fits = max(*self.size, self.nnz) < _INT32_MAX
-        self.index = index.to(torch.int32 if fits else torch.int64)
+        self.index = index.to(torch.int32 if fits else torch.int64, copy=True)  # a cache must not hold its own key
         self.by_row, self.by_col = _compress(self.index, self.size)
 
     @property
