@@ -57,7 +57,7 @@ class Laplacian:
         if weight is None:
             degree = _float_degree(inc.row_degree())
         else:
-            middle = middle.to(weight.dtype) * weight
+            middle = middle * weight
             degree = spmm(inc, weight[:, None]).squeeze(1)
         return cls(inc, None, safe_inverse(degree, 0.5), middle)
 
@@ -124,4 +124,4 @@ def chebyshev(laplacian: Laplacian, x: Tensor, order: int) -> Iterator[Tensor]:
 
 
 def _float_degree(degree: Tensor) -> Tensor:
-    return degree if degree.is_floating_point() else degree.to(torch.get_default_dtype())
+    return degree if degree.is_floating_point() else degree.double()  # exact for signals of either precision
