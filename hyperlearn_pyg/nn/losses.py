@@ -104,7 +104,9 @@ def _softmax(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def _weighted_mean(loss: Tensor, weight: Tensor | None) -> Tensor:
-    return loss.mean() if weight is None else (loss * weight).sum() / weight.sum()
+    if weight is None:
+        return loss.mean()
+    return (loss * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 _PER_TUPLE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"logistic": _logistic, "softmax": _softmax}
