@@ -51,7 +51,7 @@ def start_biases(tuples: Tuples, sizes: Sequence[int], *, strength: float = 5.0,
 def start_factors(tuples: Tuples, sizes: Sequence[int], rank: int, *, sweeps: int = 5, seed: int = 0) -> list[Tensor]:
     """Return start factors ``[N_s, rank]`` of each slot from the training entries alone.
 
-    Order 2: the truncated SVD of the centred matrix of values (of ones for a 0/1 relation), each side times the root
+    Order 1: small random columns. Order 2: the truncated SVD of the centred matrix of values (of ones for a 0/1 relation), each side times the root
     of the singular values. Higher orders: sparse higher-order SVD, then ``sweeps`` rounds of CP-ALS over all cells
     (Kolda and Bader 2009, sections 3.4 and 4.4). The full tensor is never formed.
 
@@ -65,6 +65,8 @@ def start_factors(tuples: Tuples, sizes: Sequence[int], rank: int, *, sweeps: in
     value = torch.ones(len(tuples)) if tuples.value is None else tuples.value - mean_value(tuples).to(tuples.value)
     value = value.to(device="cpu", dtype=torch.float64)
     index = tuples.index.cpu()
+    if len(sizes) == 1:
+        return _svd(index[0], torch.zeros_like(index[0]), value, (sizes[0], 1), rank, seed)[:1]
     if len(sizes) == 2:
         return _svd(index[0], index[1], value, (sizes[0], sizes[1]), rank, seed)
     factors = [_mode_vectors(index, value, sizes, s, rank, seed) for s in range(len(sizes))]
@@ -98,7 +100,7 @@ def _svd(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int], rank: i
     sides = [torch.from_numpy(rng.normal(scale=1e-2, size=(n, rank))) for n in size]
     matrix = csr_matrix((value.numpy(), (row.numpy(), col.numpy())), shape=size)
     found = min(rank, min(size) - 1)
-    if found >= 1 and matrix.nnz:
+    if found >= 1 and matrix.data.any():
         left, sigma, right = svds(matrix, k=found, v0=rng.normal(size=min(size)))
         order = np.argsort(-sigma)
         scale = np.sqrt(sigma[order])
