@@ -26,12 +26,20 @@ def masked_squared_error(score: Tensor, value: Tensor, weight: Tensor | None = N
     return (weight * (score - value).square()).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
-def all_cells_squared_error(columns: Sequence[Tensor], index: Tensor, value: Tensor, *, unobserved: float) -> Tensor:
+def all_cells_squared_error(
+    columns: Sequence[Tensor],
+    index: Tensor,
+    value: Tensor,
+    *,
+    unobserved: float,
+    weight: Tensor | None = None,
+    share: float | Tensor = 1.0,
+) -> Tensor:
     r"""Return the squared error over **all** cells of the tensor, without forming it.
 
     .. math::
-        \sum_{e \in \Omega} (x_e - s_e)^2 + w_0 \sum_{e \notin \Omega} s_e^2
-        = \sum_{e \in \Omega} \left[ (x_e - s_e)^2 - w_0 s_e^2 \right]
+        \sum_{e \in \Omega} w_e (x_e - s_e)^2 + w_0 \sum_{e \notin \Omega} s_e^2
+        = \sum_{e \in \Omega} \left[ w_e (x_e - s_e)^2 - w_0 s_e^2 \right]
         + w_0 \lVert [\![C_1, \ldots, C_k]\!] \rVert_F^2
 
     with the last norm by the Gram identity. Exact for distinct tuples; cost linear in tuples and items.
@@ -41,10 +49,14 @@ def all_cells_squared_error(columns: Sequence[Tensor], index: Tensor, value: Ten
         index: observed tuples ``[k, E]``, distinct.
         value: their values ``[E]``.
         unobserved: the weight :math:`w_0` of the cells not observed (their target is zero).
+        weight: weight of each observed tuple ``[E]``; ones where absent.
+        share: the share of all observed tuples that these are; so much of the last norm is counted, so that the
+            losses of the batches of an epoch add up to the loss of the whole.
     """
     score = cp_score(columns, index)
-    observed = (value - score).square().sum() - unobserved * score.square().sum()
-    return observed + unobserved * gram_norm(columns)
+    error = (value - score).square()
+    observed = (error if weight is None else weight * error).sum() - unobserved * score.square().sum()
+    return observed + share * unobserved * gram_norm(columns)
 
 
 def sampled_loss(

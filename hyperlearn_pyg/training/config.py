@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,7 +17,8 @@ class TrainConfig:
     Attributes:
         epochs: the largest number of passes over the targets.
         batch_size: target entries of the largest relation in a step; None for all at once.
-        lr: learning rate of Adam.
+        lr: learning rate of Adam at the start.
+        schedule: how it goes on over ``epochs``: ``"constant"``, ``"linear"`` or ``"cosine"`` (both to zero).
         weight_decay: weight decay of Adam.
         target_fraction: share of the training entries that an epoch predicts. Below one, these entries carry no
             messages in that epoch (leave-out); at one, all are predicted and all carry messages.
@@ -36,6 +38,7 @@ class TrainConfig:
     epochs: int = 100
     batch_size: int | None = None
     lr: float = 1e-2
+    schedule: str = "constant"
     weight_decay: float = 0.0
     target_fraction: float = 1.0
     ema: float = 0.0
@@ -57,13 +60,18 @@ class TrainConfig:
             raise InputError(
                 f"train.batch_size: expected at least 1, or nothing for a full batch (got {self.batch_size})"
             )
-        if self.lr <= 0:
+        if not 0 < self.lr < math.inf:
             raise InputError(f"train.lr: expected a positive number (got {self.lr})")
+        for key in ("weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise InputError(f"train.{key}: expected a number of at least 0 (got {getattr(self, key)})")
         if not 0 < self.target_fraction <= 1:
             raise InputError(f"train.target_fraction: expected a number in (0, 1] (got {self.target_fraction})")
         for key in ("ema", "val_fraction"):
             if not 0 <= getattr(self, key) < 1:
                 raise InputError(f"train.{key}: expected a number in [0, 1) (got {getattr(self, key)})")
+        if self.schedule not in ("constant", "linear", "cosine"):
+            raise InputError(f"train.schedule: expected 'constant', 'linear' or 'cosine' (got {self.schedule!r})")
         if self.amp not in ("auto", "on", "off"):
             raise InputError(f"train.amp: expected 'auto', 'on' or 'off' (got {self.amp!r})")
 

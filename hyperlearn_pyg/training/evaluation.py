@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from hyperlearn_pyg.training.metrics import auc_ap, corrupt, filtered_ranks, mae
 
 #: Splits whose entries carry messages when a split is scored: everything that comes before it.
 SEEN = {"train": ("train",), "val": ("train",), "test": ("train", "val")}
+SPLITS = tuple(SEEN)
 
 
 def evaluate(
@@ -65,10 +66,14 @@ def evaluate_inputs(
     inputs: ModelInputs,
     split: str,
     *,
+    known: Sequence[str] = SPLITS,
     ranking_tuples: int = 0,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """Score a split from prepared inputs; relations without an entry in it are left out."""
+    """Score a split from prepared inputs; relations without an entry in it are left out.
+
+    The tuples of the splits ``known`` never count as negatives: selection must not look at those of the test.
+    """
     training = model.training
     model.eval()
     try:
@@ -80,7 +85,7 @@ def evaluate_inputs(
                 if model.relations[name].has_value:
                     out[name] = _value_metrics(model, data, name, factors, positions)
                 else:
-                    out[name] = _link_metrics(model, data, name, factors, positions, ranking_tuples, seed)
+                    out[name] = _link_metrics(model, data, name, factors, positions, known, ranking_tuples, seed)
         return out
     finally:
         model.train(training)
@@ -93,7 +98,7 @@ def _value_metrics(
     value = relation.value
     if value is None:
         raise ValueError(f"relation '{name}' had values when the model was built and has none now")
-    score = model.decode(name, factors, relation.index[:, positions])
+    score = model.decoders[name].predict(model.rows(name, factors), relation.index[:, positions])
     out = {"rmse": rmse(score, value[positions]), "mae": mae(score, value[positions])}
     truth = data[name].get("truth")
     if truth is not None and len(positions) > 1:
@@ -108,11 +113,12 @@ def _link_metrics(
     name: str,
     factors: Mapping[str, Tensor],
     positions: Tensor,
+    known_splits: Sequence[str],
     ranking_tuples: int,
     seed: int,
 ) -> dict[str, float]:
-    known, sizes = data.relation(name).index, model.relations[name].sizes
-    index = known[:, positions]
+    every, sizes = data.relation(name).index, model.relations[name].sizes
+    index, known = every[:, positions], every[:, split_positions(data, name, known_splits)]
     generator = torch.Generator().manual_seed(seed)
     negative, source = corrupt(index, known, sizes, generator)
     positive_score = model.decode(name, factors, index[:, source])

@@ -18,7 +18,7 @@ from hyperlearn_pyg._optional import require
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.nn.models.hyperlearn import KNOWN, HyperLearn
-from hyperlearn_pyg.nn.models.inputs import ModelInputs
+from hyperlearn_pyg.nn.models.inputs import ModelInputs, split_positions
 from hyperlearn_pyg.training.config import TrainConfig
 from hyperlearn_pyg.training.evaluation import evaluate_inputs
 from hyperlearn_pyg.training.progress import Interrupt, Progress
@@ -99,6 +99,8 @@ def fit(
     """
     config = config or TrainConfig.from_preset(model.config.preset)
     folder = None if out is None else Path(out)
+    if folder is not None and not resume:
+        folder.mkdir(parents=True, exist_ok=True)
     writer = _writer(folder) if tensorboard else None
     trainer = _Trainer(model, data, config, folder)
     if resume:
@@ -173,6 +175,7 @@ class _Trainer:
         self.model.train()
         for number in range(self.step, len(batches)):
             began = time.perf_counter()
+            self._set_rate((self.epoch + number / len(batches)) / self.config.epochs)
             self.epoch_loss.append(self._train_step(inputs, keep, batches[number], number))
             self.step_seconds.append(time.perf_counter() - began)
             self.step = number + 1
@@ -182,6 +185,12 @@ class _Trainer:
         self.epoch += 1
         return True
 
+    def _set_rate(self, progress: float) -> None:
+        """Set the learning rate for the share of all epochs that is done."""
+        factors = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * factors[self.config.schedule]
+
     def _train_step(self, inputs: ModelInputs, keep: Mapping[str, Tensor] | None, batch: Batch, number: int) -> float:
         seed = derive_seed(self.config.seed, self.phase, self.epoch, number)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
@@ -190,8 +199,8 @@ class _Trainer:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 loss = self.model.loss(inputs, batch, keep=keep, generator=generator)
             self.optimizer.zero_grad()
-            loss.backward()
-        value = float(loss)
+            loss.backward()  # type: ignore[no-untyped-call]
+        value = loss.item()
         if not math.isfinite(value):
             raise InputError(
                 f"the loss became {value} in epoch {self.epoch + 1}: lower train.lr (now {self.config.lr}) or set "
@@ -242,7 +251,7 @@ class _Trainer:
     def _validate(self, inputs: ModelInputs, row: dict[str, Any]) -> None:
         """Score the held-out entries with the weights to keep; remember the best."""
         self._swap_average()
-        metrics = evaluate_inputs(self.model, self.data, inputs, "val", seed=self.config.seed)
+        metrics = evaluate_inputs(self.model, self.data, inputs, "val", known=KNOWN, seed=self.config.seed)
         if not metrics:  # nothing to choose by: the last epoch is the best
             self.result.best_epoch = self.epoch
         else:
@@ -338,8 +347,8 @@ def _score(metrics: Mapping[str, Mapping[str, float]], data: MultiModalHeteroDat
     parts = []
     for name, values in metrics.items():
         if "rmse" in values:
-            value = data.relation(name).value
-            spread = float(value.std()) if value is not None and value.numel() > 1 else 1.0
+            value = data[name].value[split_positions(data, name, ("train",))]
+            spread = float(value.std()) if value.numel() > 1 else 1.0
             parts.append(values["rmse"] / (spread or 1.0))
         else:
             parts.append(1 - values["auc"])

@@ -26,9 +26,11 @@ class KruskalDecoder(Module, ABC):
 
     Attributes:
         offset: the constant :math:`\mu`, a buffer (the mean of the training values; zero at first).
+        range: smallest and largest value that :meth:`predict` gives, a buffer ``[2]`` (no bound at first).
     """
 
     offset: Tensor
+    range: Tensor
 
     def __init__(self, order: int, rank: int, *, bias: bool = True) -> None:
         super().__init__()
@@ -38,6 +40,7 @@ class KruskalDecoder(Module, ABC):
         self.rank = rank
         self.bias = bias
         self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("range", torch.tensor([-torch.inf, torch.inf]))
 
     @property
     def in_channels(self) -> int:
@@ -69,6 +72,13 @@ class KruskalDecoder(Module, ABC):
         """Score the tuples ``index [k, E]``; ``rows`` holds one ``[N_s, in_channels]`` per slot. Returns ``[E]``."""
         columns = self.all_columns(rows)
         return cp_score(columns, index) + self.offset.to(columns[0].dtype)
+
+    def predict(self, rows: Sequence[Tensor], index: Tensor) -> Tensor:
+        """Score tuples as :meth:`forward` does, kept inside ``range``. Returns ``[E]``."""
+        score = self(rows, index)
+        low, high = self.range.to(score.dtype)
+        out: Tensor = score.clamp(low, high)
+        return out
 
     def slot_scores(self, columns: Sequence[Tensor], index: Tensor, slot: int, candidates: Tensor | None) -> Tensor:
         """Score every candidate of one slot for each tuple, the other slots as they are.

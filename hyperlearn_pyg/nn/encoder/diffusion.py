@@ -66,7 +66,11 @@ class DiffusionEncoder(Module):
         """Draw all parameters, and a small random start, afresh."""
         torch.nn.init.normal_(self.start, std=0.1)
         self.conv.reset_parameters()
-        self.lstm.reset_parameters()
+        for weight in (self.lstm.weight_ih, self.lstm.weight_hh):
+            for gate in weight.chunk(4):
+                torch.nn.init.xavier_uniform_(gate)
+        torch.nn.init.zeros_(self.lstm.bias_ih)
+        torch.nn.init.zeros_(self.lstm.bias_hh)
         torch.nn.init.xavier_uniform_(self.out.weight, gain=self.gain)
         torch.nn.init.zeros_(self.out.bias)
         if self.features is not None:

@@ -24,7 +24,8 @@ class RelationEncoder(Module):
         \mathbf{A} = \big[ \mathbf{h} \,\|\, \mathrm{ReLU}(\mathbf{X} \mathbf{\Theta} + \mathbf{b}) \big]
         \mathbf{W}_{out}
 
-    (the graph auto-encoder of van den Berg, Kipf and Welling, arXiv:1706.02263, on hyperedges of any relation). The
+    with the degrees :math:`d_i`, :math:`d_e` over all levels (the graph auto-encoder of van den Berg, Kipf and
+    Welling, arXiv:1706.02263, on hyperedges of any relation; several channels add up before the ReLU). The
     entries that a training step predicts are left out of the sum, degrees included.
 
     Args:
@@ -102,18 +103,19 @@ class RelationEncoder(Module):
         return out
 
     def penalty(self) -> Tensor:
-        """Return the sum of squares of the hyperedge vectors, all levels."""
+        """Return the sum of squares of the hyperedge tables (of the increments from level to level)."""
         total = self.out.weight.new_zeros(())
         for table in self.tables:
-            total = total + table.cumsum(0).square().sum()
+            total = total + table.square().sum()
         return total
 
     def _message(self, table: Tensor, inc: Incidence, keep: Tensor | None) -> Tensor:
-        edges = table.cumsum(0).flatten(0, 1)
-        values = None if keep is None else keep.to(edges.dtype)
+        levels, items, width = table.shape
+        values = None if keep is None else keep.to(table.dtype)
+        degree = inc.col_degree(values).view(levels, items).sum(0)  # of an item, over all levels
+        scale = safe_inverse(degree.to(table.dtype), 0.5)
         if self.training and self.node_dropout:
-            silent = torch.rand(edges.size(0), 1, device=edges.device) < self.node_dropout
-            edges = edges.masked_fill(silent, 0.0) / (1 - self.node_dropout)
-        edge_scale = safe_inverse(inc.col_degree(values).to(edges.dtype), 0.5)
-        node_scale = safe_inverse(inc.row_degree(values).to(edges.dtype), 0.5)
-        return spmm(inc, edges * edge_scale[:, None], values) * node_scale[:, None]
+            scale = F.dropout(scale, self.node_dropout)
+        edges = (table.cumsum(0) * scale[:, None]).view(levels * items, width)
+        node_scale = safe_inverse(inc.row_degree(values).to(table.dtype), 0.5)
+        return spmm(inc, edges, values) * node_scale[:, None]

@@ -9,7 +9,7 @@ from torch.nn import Module
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.nn.decoder import CPDecoder, KruskalDecoder, PairwiseDecoder
 from hyperlearn_pyg.nn.encoder import DiffusionEncoder, EmbeddingEncoder, RelationEncoder
-from hyperlearn_pyg.nn.models.branch import Branch
+from hyperlearn_pyg.nn.models.branch import Branch, needs
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec
 from hyperlearn_pyg.nn.models.start import mean_value, start_biases, start_factors
@@ -68,14 +68,36 @@ def make_decoder(spec: RelationSpec, config: ModelConfig) -> KruskalDecoder:
     return CPDecoder(spec.order, config.rank, bias=config.bias, around_ones=around_ones)
 
 
-def as_branch(modality: str, encoder: Module, relations: Mapping[str, RelationSpec], config: ModelConfig) -> Branch:
-    """Wrap an encoder with the biases of its modality."""
+def make_branch(
+    data: MultiModalHeteroData,
+    modality: str,
+    relations: Mapping[str, RelationSpec],
+    config: ModelConfig,
+    encoder: Module | None = None,
+) -> Branch:
+    """Build the branch of one modality around ``encoder``, or around the encoder that ``config`` says.
+
+    A given encoder that takes ``x`` and states its ``in_channels``, as PyG's modules do, reads a learnt table of that
+    width where the modality has no features.
+    """
+    if encoder is None:
+        encoder = make_encoder(data, modality, relations, config)
+    width = getattr(encoder, "in_channels", 0)
+    lacks_x = "x" not in data[modality] and "x" in needs(encoder) and isinstance(width, int)
+    return as_branch(modality, encoder, relations, config, table=max(width, 0) if lacks_x else 0)
+
+
+def as_branch(
+    modality: str, encoder: Module, relations: Mapping[str, RelationSpec], config: ModelConfig, *, table: int = 0
+) -> Branch:
+    """Wrap an encoder with the biases of its modality, and a table of width ``table`` for features it lacks."""
     if isinstance(encoder, Branch):
         return encoder
     sizes = {m: n for spec in relations.values() for m, n in zip(spec.modalities, spec.sizes, strict=True)}
     if modality not in sizes:
         raise ValueError(f"modality {modality!r} takes part in no relation: nothing could be learnt for it")
-    return Branch(encoder, sizes[modality], config.rank, len(relations_of(modality, relations)) if config.bias else 0)
+    num_biases = len(relations_of(modality, relations)) if config.bias else 0
+    return Branch(encoder, sizes[modality], config.rank, num_biases, table)
 
 
 @torch.no_grad()
@@ -86,6 +108,8 @@ def start(model: HyperLearn, inputs: ModelInputs, seed: int) -> None:
         tuples, decoder = inputs.tuples[name], model.decoders[name]
         if spec.has_value:
             decoder.offset.copy_(mean_value(tuples))
+            if model.config.clamp and tuples.value is not None and len(tuples):
+                decoder.range.copy_(torch.stack(tuples.value.aminmax()))
         if decoder.bias:
             biases = start_biases(tuples, spec.sizes)
             _place_biases(model, name, spec, biases)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -22,6 +23,7 @@ class ModelConfig:
         decoder: ``"cp"``, ``"cp_around_ones"`` or ``"pairwise"``.
         bias: an additive bias for every item and relation.
         features: let item features in.
+        clamp: keep predicted values inside the range of the training values.
         value_loss: loss of relations with values: ``"squared"`` or ``"all_cells"``.
         link_loss: loss of 0/1 relations: ``"logistic"``, ``"softmax"`` or ``"all_cells"``.
         num_negatives: candidates a slot of the sampled losses.
@@ -43,6 +45,7 @@ class ModelConfig:
     decoder: str = "cp"
     bias: bool = True
     features: bool = True
+    clamp: bool = True
     value_loss: str = "squared"
     link_loss: str = "logistic"
     num_negatives: int = 200
@@ -70,6 +73,9 @@ class ModelConfig:
         for key in ("rank", "num_negatives", "hidden", "feature_hidden", "cheb_order"):
             if getattr(self, key) < 1:
                 raise InputError(f"model.{key}: expected a whole number of at least 1 (got {getattr(self, key)!r})")
+        for key in ("unobserved", "smoothness", "l2", "table_l2", "steps"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise InputError(f"model.{key}: expected a number of at least 0 (got {getattr(self, key)!r})")
         for key in ("dropout", "node_dropout"):
             if not 0 <= getattr(self, key) < 1:
                 raise InputError(f"model.{key}: expected a number in [0, 1) (got {getattr(self, key)!r})")

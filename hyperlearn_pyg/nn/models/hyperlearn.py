@@ -15,7 +15,7 @@ from hyperlearn_pyg.nn.losses import all_cells_squared_error, masked_squared_err
 from hyperlearn_pyg.nn.models import build
 from hyperlearn_pyg.nn.models.branch import needs
 from hyperlearn_pyg.nn.models.config import ModelConfig
-from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec, Tuples, prepare, relation_spec
+from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec, prepare, relation_spec
 from hyperlearn_pyg.nn.models.presets import model_config, resolve_preset
 
 #: Without test entries, all others carry messages.
@@ -107,7 +107,7 @@ class HyperLearn(Module):
             if name not in data.modalities:
                 raise ValueError(f"'encoders' names no modality {name!r}.{did_you_mean(name, data.modalities)}")
         tied = [m for m in data.modalities if build.relations_of(m, specs)]
-        made = {m: own.get(m) or build.make_encoder(data, m, specs, config) for m in tied}
+        made = {m: build.make_branch(data, m, specs, config, own.get(m)) for m in tied}
         decoders = {name: build.make_decoder(spec, config) for name, spec in specs.items()}
         model = cls(made, decoders, specs, config)
         model.start(data)
@@ -201,8 +201,7 @@ class HyperLearn(Module):
             factors = self(inputs, keep)
         total = self._smoothness_term(inputs, factors, self.modalities)
         for name in self.relations:
-            entries = inputs.tuples[name].take(None if batch is None else batch.get(name))
-            total = total + self._relation_loss(name, factors, entries, generator)
+            total = total + self._relation_loss(name, factors, inputs, batch, generator)
         for name in self.modalities:
             total = total + self._table_penalty(name, inputs)
         return total
@@ -219,7 +218,7 @@ class HyperLearn(Module):
 
         :math:`\mathcal{L}_m = \lambda \lVert \mathbf{X}_{(m)} - \mathbf{A}_m \mathbf{\Omega}_m \rVert^2 + \frac{1}{2}
         \mathrm{tr}(\mathbf{A}_m^{\top} \mathbf{L}_m \mathbf{A}_m)`. Its gradient for the parameters of modality
-        :math:`m` equals that of the joint :meth:`loss`.
+        :math:`m` equals that of the joint :meth:`loss` (with sampled negatives: for generators in the same state).
         """
         factors = self(inputs, keep)
         losses = {}
@@ -227,23 +226,26 @@ class HyperLearn(Module):
         for own in self.modalities:
             view = {name: table if name == own else table.detach() for name, table in factors.items()}
             total = self._smoothness_term(inputs, view, [own]) + self._table_penalty(own, inputs)
+            if generator is not None and state is not None:
+                generator.set_state(state)
             for name in self.relations:
-                if generator is not None and state is not None:
-                    generator.set_state(state)
-                entries = inputs.tuples[name].take(None if batch is None else batch.get(name))
-                total = total + self._relation_loss(name, view, entries, generator)
+                total = total + self._relation_loss(name, view, inputs, batch, generator)
             losses[own] = total
         return losses
 
     def predict(self, data: MultiModalHeteroData | ModelInputs, relation: str, index: Tensor) -> Tensor:
-        """Score tuples of a relation without gradients: values, or logits of a 0/1 relation. Returns ``[E]``."""
+        """Score tuples of a relation without gradients: values, or logits of a 0/1 relation. Returns ``[E]``.
+
+        Values are kept inside the range of the training values where ``config.clamp`` says so.
+        """
         if relation not in self.relations:
             raise ValueError(f"unknown relation {relation!r}.{did_you_mean(relation, self.relations)}")
         training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                return self.decode(relation, self(data), index)
+                out: Tensor = self.decoders[relation].predict(self.rows(relation, self(data)), index)
+                return out
         finally:
             self.train(training)
 
@@ -266,8 +268,14 @@ class HyperLearn(Module):
         return penalty
 
     def _relation_loss(
-        self, name: str, factors: Mapping[str, Tensor], entries: Tuples, generator: torch.Generator | None
+        self,
+        name: str,
+        factors: Mapping[str, Tensor],
+        inputs: ModelInputs,
+        batch: Mapping[str, Tensor] | None,
+        generator: torch.Generator | None,
     ) -> Tensor:
+        entries = inputs.tuples[name].take(None if batch is None else batch.get(name))
         decoder, config, rows = self.decoders[name], self.config, self.rows(name, factors)
         kind = config.value_loss if entries.value is not None else config.link_loss
         if kind == "squared" and entries.value is not None:
@@ -275,8 +283,14 @@ class HyperLearn(Module):
         columns = decoder.all_columns(rows)
         if kind == "all_cells":
             value = entries.value if entries.value is not None else rows[0].new_ones(len(entries))
+            total = len(inputs.tuples[name])
             error = all_cells_squared_error(
-                columns, entries.index, value - decoder.offset, unobserved=config.unobserved
+                columns,
+                entries.index,
+                value - decoder.offset,
+                unobserved=config.unobserved,
+                weight=entries.weight,
+                share=len(entries) / total if total else 1.0,
             )
             return error / max(len(entries), 1)
         loss = sampled_loss(

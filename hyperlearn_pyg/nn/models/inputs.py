@@ -24,12 +24,14 @@ class RelationSpec:
         sizes: the number of items of each slot.
         has_value: a valued relation (ratings), or a 0/1 one.
         boundaries: values that part the levels, ascending; none for one level.
+        slots: the name of each slot: its modality, or ``modality.role`` where it has a role.
     """
 
     modalities: tuple[str, ...]
     sizes: tuple[int, ...]
     has_value: bool
     boundaries: tuple[float, ...] = ()
+    slots: tuple[str, ...] = ()
 
     @property
     def order(self) -> int:
@@ -117,7 +119,8 @@ def relation_spec(data: MultiModalHeteroData, name: str) -> RelationSpec:
     boundaries: tuple[float, ...] = ()
     if value is not None:
         boundaries = _boundaries(value[split_positions(data, name, ("train",))])
-    return RelationSpec(relation.modalities, relation.sizes, value is not None, boundaries)
+    slots = tuple(m if r is None else f"{m}.{r}" for m, r in zip(relation.modalities, relation.roles, strict=True))
+    return RelationSpec(relation.modalities, relation.sizes, value is not None, boundaries, slots)
 
 
 def split_positions(data: MultiModalHeteroData, name: str, splits: Iterable[str]) -> Tensor:

@@ -15,10 +15,18 @@ _PAPER_MODEL: dict[str, Any] = {
     "features": False,
     "value_loss": "squared",
     "link_loss": "all_cells",
-    "smoothness": 1e-4,
+    "smoothness": 2e-4,
     "hidden": 32,
 }
-_PAPER_TRAINING: dict[str, Any] = {"epochs": 400, "lr": 3e-3, "patience": 10, "eval_every": 10, "refit": True}
+_PAPER_TRAINING: dict[str, Any] = {
+    "epochs": 500,
+    "lr": 1e-2,
+    "schedule": "cosine",
+    "clip_norm": 1.0,
+    "eval_every": 25,
+    "patience": 8,
+    "refit": True,
+}
 
 #: Measured best on validation where some relation has values (ratings).
 _RATINGS_MODEL: dict[str, Any] = {
@@ -27,17 +35,18 @@ _RATINGS_MODEL: dict[str, Any] = {
     "decoder": "cp",
     "hidden": 100,
     "feature_hidden": 64,
-    "dropout": 0.2,
+    "dropout": 0.4,
     "node_dropout": 0.1,
     "table_l2": 3.0,
 }
 _RATINGS_TRAINING: dict[str, Any] = {
-    "epochs": 230,
+    "epochs": 450,
     "lr": 5e-3,
+    "schedule": "linear",
     "target_fraction": 0.5,
     "ema": 0.99,
-    "eval_every": 10,
-    "patience": 8,
+    "eval_every": 25,
+    "patience": 6,
     "refit": True,
 }
 

@@ -51,9 +51,10 @@ def start_biases(tuples: Tuples, sizes: Sequence[int], *, strength: float = 5.0,
 def start_factors(tuples: Tuples, sizes: Sequence[int], rank: int, *, sweeps: int = 5, seed: int = 0) -> list[Tensor]:
     """Return start factors ``[N_s, rank]`` of each slot from the training entries alone.
 
-    Order 1: small random columns. Order 2: the truncated SVD of the centred matrix of values (of ones for a 0/1 relation), each side times the root
-    of the singular values. Higher orders: sparse higher-order SVD, then ``sweeps`` rounds of CP-ALS over all cells
-    (Kolda and Bader 2009, sections 3.4 and 4.4). The full tensor is never formed.
+    Order 1: small random columns. Order 2: the truncated SVD of the centred matrix of values (of ones for a 0/1
+    relation), each side times the root of the singular values. Higher orders: sparse higher-order SVD, then
+    ``sweeps`` rounds of CP-ALS over all cells (Kolda and Bader 2009, sections 3.4 and 4.4). The full tensor is never
+    formed.
 
     Args:
         tuples: training entries.

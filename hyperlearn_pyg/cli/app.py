@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import errno
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hyperlearn_pyg import _optional
+from hyperlearn_pyg.cli.fit import build, check_out, run_fit
+from hyperlearn_pyg.cli.predict import predict_file
+from hyperlearn_pyg.cli.source import load_source
+from hyperlearn_pyg.data.init_config import write_config
+from hyperlearn_pyg.errors import InputError, did_you_mean
+from hyperlearn_pyg.nn.models.presets import PRESETS
+from hyperlearn_pyg.training.run import Run, versions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="hyperlearn",
+    help="Learn a vector for every item of multimodal, relational data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_out = Console(soft_wrap=True)
+_err = Console(stderr=True, soft_wrap=True)
+
+RunDir = Annotated[
+    Path | None,
+    typer.Option("--run", help="Directory that 'hyperlearn fit' wrote; the newest below runs/ if left out."),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _clear_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Print faults of the input without a traceback and end with exit code 2."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (InputError, ImportError) as error:
+            message = str(error)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            message = f"the disk is full ({error.filename or error}): free some space" if full else str(error)
+        _err.print("error:", message, style="red", markup=False, highlight=False)
+        raise typer.Exit(2)
+
+    return wrapper
+
+
+@app.command("fit")
+@_clear_errors
+def fit_command(
+    source: Annotated[str, typer.Argument(help="'synthetic', 'ml-100k' or the path of a TOML config.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data: ml-100k reads ROOT/raw, a config ROOT/...")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the results; runs/SOURCE if left out.")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Length of the vectors.", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Largest number of passes over the data.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.", min=0)] = None,
+    device: Annotated[str | None, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1' ...")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of ml-100k: u1 ... u5, ua, ub.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the training state in --out.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events to --out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Train on a data set and write metrics, embeddings, model and report to a directory."""
+    out = out or Path("runs") / Path(source).stem
+    check_out(out, resume=resume)
+    loaded = load_source(source, root, split)
+    for note in loaded.notes:
+        _err.print("note:", note, markup=False, highlight=False)
+    model_values = _given(preset=preset, rank=rank)
+    model, config = build(loaded, model_values, _given(epochs=epochs, seed=seed, device=device))
+    _out.print(repr(model), markup=False)
+    result, metrics = run_fit(loaded, model, config, out, resume=resume, progress=not quiet, tensorboard=tensorboard)
+    if result.interrupted:
+        _err.print(f"stopped; the state is kept in '{out}': the same command with --resume goes on", markup=False)
+        raise typer.Exit(130)
+    _print_metrics(metrics)
+    _out.print(f"\nresults in {out}: report.html, metrics.json, embeddings/, model.pt, config.toml", markup=False)
+
+
+@app.command("predict")
+@_clear_errors
+def predict_command(
+    tuples: Annotated[Path, typer.Argument(help="CSV with a column of ids per slot of the relation.")],
+    run: RunDir = None,
+    relation: Annotated[str | None, typer.Option(help="The relation; the first if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write; standard output if left out.")] = None,
+) -> None:
+    """Score tuples of items: values, or log-odds of a 0/1 relation."""
+    table = predict_file(Run.load(_run_dir(run)), tuples, relation, out)
+    if out is None:
+        table.to_csv(sys.stdout, index=False)
+
+
+@app.command("neighbors")
+@_clear_errors
+def neighbors_command(
+    item: Annotated[str, typer.Argument(help="Id or name of the item.")],
+    modality: Annotated[str, typer.Option(help="Modality of the item.")],
+    to: Annotated[str | None, typer.Option(help="Modality of the neighbours; that of the item if left out.")] = None,
+    run: RunDir = None,
+    k: Annotated[int, typer.Option("-k", help="Number of neighbours.", min=1)] = 10,
+) -> None:
+    """Show the items nearest to one, within its modality or in another."""
+    loaded = Run.load(_run_dir(run))
+    at = loaded.find(modality, item)
+    target = to or modality
+    found = loaded.neighbors(modality, at, target, k)
+    table = Table("id", *([] if loaded.names[target] == loaded.ids[target] else ["name"]), "score")
+    for i, score in found:
+        name = [] if loaded.names[target] == loaded.ids[target] else [loaded.names[target][i]]
+        table.add_row(loaded.ids[target][i], *name, f"{score:.4f}")
+    _out.print(f"{target} nearest to {modality} {loaded.names[modality][at]}", markup=False, highlight=False)
+    _out.print(table)
+
+
+@app.command("init")
+@_clear_errors
+def init_command(
+    files: Annotated[list[Path], typer.Argument(help="CSV, TSV or Parquet files of items and relations.")],
+    out: Annotated[Path, typer.Option(help="The config to write.")] = Path("config.toml"),
+) -> None:
+    """Draft a commented TOML config from your own tables."""
+    write_config(files, out)
+    _out.print(f"wrote {out}: read it through, then run 'hyperlearn fit {out}'", markup=False)
+
+
+@app.command("info")
+@_clear_errors
+def info_command() -> None:
+    """Show versions, devices and the optional parts that are there."""
+    table = Table("what", "value")
+    for name, version in versions().items():
+        table.add_row(name, version)
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    table.add_row("devices", ", ".join(["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(cuda))]))
+    table.add_row("threads", str(torch.get_num_threads()))
+    for name, extra in _optional.EXTRAS.items():
+        there = "yes" if _optional.available(name) else f"no (pip install 'hyperlearn-pyg[{extra}]')"
+        table.add_row(f"optional: {name}", there.replace("[", "\\["))
+    _out.print(table)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _run_dir(run: Path | None) -> Path:
+    if run is not None:
+        if not run.is_dir():
+            near = did_you_mean(str(run), [str(p) for p in Path("runs").glob("*")])
+            raise InputError(f"--run: there is no directory '{run}'.{near}")
+        return run
+    found = sorted(Path("runs").glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise InputError("no run found below runs/: name one with --run, or train one with 'hyperlearn fit'")
+    return found[-1].parent
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    table = Table("relation", "metric", "validation", "test", "floors (test)")
+    test, validation = metrics["test"].get("relations", {}), metrics["validation"].get("relations", {})
+    for relation in {**validation, **test}:
+        for metric in {**validation.get(relation, {}), **test.get(relation, {})}:
+            beside = {name: row.get("relations", {}).get(relation, {}) for name, row in metrics["floors"].items()}
+            shown = [f"{name} {row[metric]:.4f}" for name, row in beside.items() if metric in row]
+            cells = [part.get(relation, {}).get(metric) for part in (validation, test)]
+            table.add_row(relation, metric, *("" if c is None else f"{c:.4f}" for c in cells), ", ".join(shown))
+    _out.print(table)
+    step = 1000 * metrics["seconds_per_step"]
+    _out.print(f"{metrics['seconds']:.1f} s of training, {step:.1f} ms a step, best epoch {metrics['best_epoch']}")
