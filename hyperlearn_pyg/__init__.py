@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.nn import HyperLearn, HypergraphConv
+from hyperlearn_pyg.nn import HypergraphConv, HyperLearn
 
 __version__ = "0.1.0"
 

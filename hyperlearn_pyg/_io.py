@@ -66,7 +66,6 @@ def safe_extract_zip(archive: str | os.PathLike[str], dest: str | os.PathLike[st
         InputError: the archive is damaged, or a member is a link or would land outside ``dest``.
     """
     dest = Path(dest).resolve()
-    written = []
     try:
         with zipfile.ZipFile(archive) as zipped:
             members = zipped.infolist()
@@ -77,12 +76,9 @@ def safe_extract_zip(archive: str | os.PathLike[str], dest: str | os.PathLike[st
             damaged = zipped.testzip()
             if damaged is not None:
                 raise InputError(f"'{archive}' is damaged at member {damaged!r}: delete it and download it again")
-            for member in members:
-                if not member.is_dir():
-                    written.append(Path(zipped.extract(member, dest)))
+            return [Path(zipped.extract(member, dest)) for member in members if not member.is_dir()]
     except (zipfile.BadZipFile, EOFError) as error:
         raise InputError(f"'{archive}' is no intact zip archive ({error}): delete it and download it again") from error
-    return written
 
 
 def _umask() -> int:

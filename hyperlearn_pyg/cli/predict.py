@@ -38,8 +38,7 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"'{path}': no such file")
     try:
-        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return table
+        return pd.DataFrame(pd.read_csv(path, dtype=str, keep_default_na=False))
     except UnicodeDecodeError as error:
         raise InputError(f"'{path}' is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:

@@ -17,6 +17,8 @@ class TrainConfig:
     Attributes:
         epochs: the largest number of passes over the targets.
         batch_size: target entries of the largest relation in a step; None for all at once.
+        max_steps: largest number of steps in an epoch; where it binds, the batches are larger than ``batch_size``, so
+            that the cost of an epoch stays linear in tuples and items.
         lr: learning rate of Adam at the start.
         schedule: how it goes on over ``epochs``: ``"constant"``, ``"linear"`` or ``"cosine"`` (both to zero).
         weight_decay: weight decay of Adam.
@@ -37,6 +39,7 @@ class TrainConfig:
 
     epochs: int = 100
     batch_size: int | None = None
+    max_steps: int = 100
     lr: float = 1e-2
     schedule: str = "constant"
     weight_decay: float = 0.0
@@ -53,7 +56,7 @@ class TrainConfig:
     checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
-        for key, low in (("epochs", 0), ("eval_every", 1), ("patience", 0), ("checkpoint_every", 1), ("seed", 0)):
+        for key, low in (("epochs", 0), ("max_steps", 1), ("eval_every", 1), ("patience", 0), ("checkpoint_every", 1), ("seed", 0)):
             if getattr(self, key) < low:
                 raise InputError(f"train.{key}: expected a whole number of at least {low} (got {getattr(self, key)})")
         if self.batch_size is not None and self.batch_size < 1:

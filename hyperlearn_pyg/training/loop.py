@@ -199,7 +199,7 @@ class _Trainer:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 loss = self.model.loss(inputs, batch, keep=keep, generator=generator)
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(

@@ -44,7 +44,7 @@ def epoch_plan(
         targets[name] = order[: ceil(config.target_fraction * count)]
         keep[name] = torch.ones(count, device=device).index_fill_(0, targets[name], 0.0)
     largest = max((len(t) for t in targets.values()), default=0)
-    steps = max(1, ceil(largest / config.batch_size)) if config.batch_size else 1
+    steps = min(max(1, ceil(largest / config.batch_size)), config.max_steps) if config.batch_size else 1
     parts = {name: t.tensor_split(steps) for name, t in targets.items()}
     batches: list[Batch] = [{name: part[i] for name, part in parts.items()} for i in range(steps)]
     return (keep if config.target_fraction < 1 else None), batches
