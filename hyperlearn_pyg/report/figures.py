@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hyperlearn_pyg.report.page import escape, number, series
+from hyperlearn_pyg.report.page import escape, is_number, number, words
 
 #: Two colours that stand for the page's own, so that one drawing suits light and dark.
 _TEXT, _ACCENT = "#010203", "#010204"
@@ -22,13 +22,12 @@ _DRAWABLE = 1e100
 CATEGORIES = 10
 
 
-def curve(epochs: Sequence[float], values: Sequence[float], *, lower_is_better: bool, prefix: str) -> str:
+def curve(phases: Sequence[Sequence[tuple[float, float]]], *, best: tuple[float, float], prefix: str) -> str:
     """Draw one training curve with its best point marked.
 
     Args:
-        epochs: Finite numbers, as many as ``values``.
-        values: Finite numbers; at least one.
-        lower_is_better: Whether the best point is the lowest.
+        phases: Points ``(epoch, value)`` of each phase of the training, finite; a later phase is dashed.
+        best: The point to mark.
         prefix: Put before every id in the drawing, so that several fit in one page.
 
     Returns:
@@ -36,9 +35,11 @@ def curve(epochs: Sequence[float], values: Sequence[float], *, lower_is_better: 
     """
     figure = Figure(figsize=(4.2, 2.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(epochs, values, color=_ACCENT, linewidth=1.8, marker="o" if len(values) == 1 else "")
-    best = int(np.argmin(values) if lower_is_better else np.argmax(values))
-    axes.plot([epochs[best]], [values[best]], "o", color=_ACCENT, markersize=6)
+    for i, points in enumerate(phases):
+        few = "." if len(points) <= 30 else ""
+        axes.plot(*zip(*points, strict=True), color=_ACCENT, linewidth=1.6, marker=few, linestyle="--" if i else "-")
+    axes.plot(*best, "o", color=_ACCENT, markersize=6)
+    values = [value for points in phases for _, value in points]
     if min(values) > 0 and max(values) > 50 * min(values):
         axes.set_yscale("log")
     axes.set_xlabel("epoch", color=_TEXT)
@@ -69,14 +70,15 @@ def _inline(figure: Figure, prefix: str) -> str:
 
 
 def colour_groups(labels: Sequence[str]) -> tuple[list[int], list[tuple[str, int]]]:
-    """Sort labels into the most frequent categories and a rest.
+    """Sort labels into the most frequent categories, in the order of their names, and a rest.
 
     Returns:
         The group of each label, and name and count of each group; the last group is "all others"
         where there are more than :data:`CATEGORIES` categories.
     """
     counts = sorted(Counter(labels).items(), key=lambda pair: (-pair[1], pair[0]))
-    groups = counts[:CATEGORIES]
+    # By name, so that modalities of the same categories get the same colours.
+    groups = sorted(counts[:CATEGORIES])
     place = {label: i for i, (label, _) in enumerate(groups)}
     rest = sum(count for _, count in counts[CATEGORIES:])
     if rest:
@@ -122,27 +124,38 @@ def legend(groups: Sequence[tuple[str, int]]) -> str:
 def curves(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Draw the loss and every validation metric of a training history.
 
-    Rows without a finite value one can draw are left out, and so are series without any row.
+    Rows without a finite value one can draw are left out, and so are series without any row or equal to one
+    already drawn (a metric of the first relation has two names).
 
     Returns:
-        Name and ``<svg>`` element of each series.
+        Caption and ``<svg>`` element of each series.
     """
     keys = dict.fromkeys(key for row in history for key in row if key == "loss" or key.startswith("val_"))
-    drawn = []
-    for i, key in enumerate(keys):
-        points = series(history, key)
-        points = [(x, y) for x, y in points if abs(y) < _DRAWABLE]
-        if points:
-            epochs, values = zip(*points, strict=True)
-            low = key == "loss" or is_error(key.removeprefix("val_"))
-            best = min(values) if low else max(values)
-            svg = curve(epochs, values, lower_is_better=low, prefix=f"c{i}")
-            name, word = key.replace("val_", "validation "), "lowest" if low else "highest"
-            at = f"{epochs[values.index(best)]:g}"
-            drawn.append((f"{name}: {word} {number(best)} at epoch {at}", svg))
-    return drawn
+    drawn: dict[tuple[tuple[float, float], ...], tuple[str, str]] = {}
+    for key in keys:
+        phases = _phases(history, key)
+        points = tuple(point for phase in phases.values() for point in phase)
+        if not points or points in drawn:
+            continue
+        low = is_error(key)
+        best = min(points, key=lambda point: point[1] if low else -point[1])
+        name, word = words(key.replace("val_", "validation ")), "lowest" if low else "highest"
+        dashed = "".join(f"; dashed: {phase}" for phase in list(phases)[1:])
+        caption = f"{name}: {word} {number(best[1])} at epoch {best[0]:g}{dashed}"
+        drawn[points] = caption, curve(list(phases.values()), best=best, prefix=f"c{len(drawn)}")
+    return list(drawn.values())
+
+
+def _phases(history: Sequence[Mapping[str, Any]], key: str) -> dict[Any, list[tuple[float, float]]]:
+    """Collect the points ``(epoch, value)`` one can draw, apart for each value of ``phase``."""
+    phases: dict[Any, list[tuple[float, float]]] = {}
+    for i, row in enumerate(history):
+        epoch, value = row.get("epoch", i), row.get(key)
+        if is_number(epoch) and is_number(value) and abs(float(value)) < _DRAWABLE:  # type: ignore[arg-type]
+            phases.setdefault(row.get("phase"), []).append((float(epoch), float(value)))  # type: ignore[arg-type]
+    return phases
 
 
 def is_error(metric: str) -> bool:
-    """Tell whether a metric is an error, better when lower."""
-    return metric.lower() in {"rmse", "mae", "mse", "loss"}
+    """Tell whether a metric, with or without a prefix such as ``val_``, is an error: better when lower."""
+    return metric.lower().rsplit("_", 1)[-1] in {"rmse", "mae", "mse", "loss"}

@@ -98,10 +98,9 @@ def number(value: Any) -> str:
     return f"{value:.{digits}f}" if abs(value) >= 0.1 else f"{value:.4g}"
 
 
-def series(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    """Collect ``(epoch, value)`` where both are finite; the row's place stands in for a missing epoch."""
-    points = ((row.get("epoch", i), row.get(key)) for i, row in enumerate(history))
-    return [(float(x), float(y)) for x, y in points if is_number(x) and is_number(y)]  # type: ignore[arg-type]
+def words(name: object) -> str:
+    """Write a name of code as words."""
+    return str(name).replace("_", " ")
 
 
 def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], *, mark: int | None = None) -> str:

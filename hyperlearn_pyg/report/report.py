@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hyperlearn_pyg._io import atomic_path
 from hyperlearn_pyg.report.figures import colour_groups, curves, is_error, legend, scatter
-from hyperlearn_pyg.report.page import escape, is_number, number, page, table
+from hyperlearn_pyg.report.page import escape, is_number, number, page, table, words
 from hyperlearn_pyg.report.projection import project, sample_rows
 
 
@@ -34,10 +34,11 @@ def write_report(
     Args:
         path: The file; written beside it and renamed, so that it is whole or absent.
         title: Heading of the page.
-        history: One row an epoch: ``epoch``, ``loss``, ``val_<metric>``, ``seconds``.
+        history: One row an epoch: ``epoch``, ``loss``, ``val_<metric>``, and ``phase`` where there are several.
         metrics: ``validation`` and ``test`` map a metric to its value, with ``relations`` for each relation's
-            own; every other entry is a fact of the run, a mapping such as ``versions`` one fact an entry.
-        floors: Name of a plain method -> ``{"test": {metric: value}, "published": bool}``.
+            own; every other entry but ``floors`` is a fact of the run (of a mapping, every entry).
+        floors: Name of a plain method -> ``{"test": {metric: value}, "published": bool}``; ``relations`` within
+            ``test`` as in ``metrics``.
         embeddings: Modality -> array of shape ``[N, C]``; N may be 0.
         labels: Modality -> N categories that colour its map, or ``None``.
         names: Modality -> N names shown on its map; the row number stands in for a missing modality.
@@ -61,7 +62,7 @@ def write_report(
     sections = [
         f"<header><h1>{escape(title)}</h1>{_summary(metrics, embeddings)}</header>",
         _cards(metrics),
-        _section("Result", _comparison(metrics, floors) + _relations(metrics)),
+        _section("Result", _results(metrics, floors)),
         _section("Training", _training(history)),
         _section("Maps of the embeddings", maps and f'<div class="grid">{maps}</div>'),
         _section("Nearest neighbours", _neighbours(neighbours)),
@@ -107,8 +108,8 @@ def _flat(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
 
 def _cards(metrics: Mapping[str, Any]) -> str:
     test, validation = _flat(metrics, "test"), _flat(metrics, "validation")
-    cards = [(number(value), f"test {key}") for key, value in list(test.items())[:3]]
-    cards += [(number(value), f"validation {key}") for key, value in list(validation.items())[:1]]
+    cards = [(number(value), f"test {words(key)}") for key, value in list(test.items())[:3]]
+    cards += [(number(value), f"validation {words(key)}") for key, value in list(validation.items())[:1]]
     if is_number(metrics.get("seconds")):
         cards.append((duration(metrics["seconds"]), "training time"))
     if is_number(metrics.get("seconds_per_step")):
@@ -133,11 +134,36 @@ def duration(seconds: Any) -> str:
     return f"{seconds / 3600:.3g} h"
 
 
-def _comparison(metrics: Mapping[str, Any], floors: Mapping[str, Mapping[str, Any]]) -> str:
-    """Rank this run among the floors and the published rows by the first metric."""
+def _results(metrics: Mapping[str, Any], floors: Mapping[str, Mapping[str, Any]]) -> str:
+    """Rank this run among the floors and the published rows; a table a relation where there are several."""
     split = "test" if _flat(metrics, "test") else "validation"
-    own = _flat(metrics, split)
-    others = {name: _flat(row, "test") for name, row in floors.items()}
+    relations = (metrics.get(split) or {}).get("relations") or {}
+    legend = '<p class="muted">↓ lower is better, ↑ higher is better. Best first.</p>'
+    if len(relations) < 2:
+        body = _comparison(
+            split, _flat(metrics, split), {name: _flat(row, "test") for name, row in floors.items()}, floors
+        )
+        return body + legend if "<table" in body else body
+    parts = []
+    for relation, own in relations.items():
+        first = relation == next(iter(relations))
+        beside = {}
+        for name, row in floors.items():
+            test = row.get("test") or {}
+            # What is not said of a relation by name is about the first.
+            beside[name] = test.get("relations", {}).get(relation, test if first else {})
+        others = {name: _flat({"test": row}, "test") for name, row in beside.items()}
+        parts.append(f"<h3>{escape(relation)}</h3>{_comparison(split, _flat({split: own}, split), others, floors)}")
+    return "".join(parts) + legend
+
+
+def _comparison(
+    split: str,
+    own: Mapping[str, float],
+    others: Mapping[str, Mapping[str, float]],
+    floors: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """Rank one set of metrics among those of others by the first metric."""
     columns = list(own) or list(dict.fromkeys(key for row in others.values() for key in row))
     if not columns:
         return "<p>Nothing was measured.</p>"
@@ -148,12 +174,11 @@ def _comparison(metrics: Mapping[str, Any], floors: Mapping[str, Mapping[str, An
             tag = "published, not measured here" if floors[name].get("published") else "floor"
             rows.append((name, row, False, f'<span class="tag">{tag}</span>'))
     rows.sort(key=lambda row: (first not in row[1], (1 if low else -1) * row[1].get(first, 0.0)))
-    head = ["Method", *(f"{key} {'↓' if is_error(key) else '↑'}" for key in columns)]
+    head = ["Method", *(f"{words(key)} {'↓' if is_error(key) else '↑'}" for key in columns)]
     body = [(escape(name) + tag, [number(row.get(key)) for key in columns]) for name, row, _, tag in rows]
-    ours = [row for name, row in others.items() if first in row and not floors[name].get("published")]
-    arrow = '<p class="muted">↓ lower is better, ↑ higher is better. Best first.</p>'
+    ours = [row[first] for name, row in others.items() if first in row and not floors[name].get("published")]
     mark = next(i for i, row in enumerate(rows) if row[2])
-    return _verdict(first, own, [row[first] for row in ours]) + table(head, body, mark=mark) + arrow
+    return _verdict(first, own, ours) + table(head, body, mark=mark)
 
 
 def _verdict(metric: str, own: Mapping[str, float], floors: Sequence[float]) -> str:
@@ -163,18 +188,7 @@ def _verdict(metric: str, own: Mapping[str, float], floors: Sequence[float]) -> 
     best = min(floors) if is_error(metric) else max(floors)
     better = own[metric] < best if is_error(metric) else own[metric] > best
     word = "better than" if better else "the same as" if own[metric] == best else "worse than"
-    return f"<p>{escape(metric)} {number(own[metric])}: {word} the best floor, {number(best)}.</p>"
-
-
-def _relations(metrics: Mapping[str, Any]) -> str:
-    """Give each relation its rows, where there are several."""
-    relations = (metrics.get("test") or {}).get("relations") or {}
-    if len(relations) < 2:
-        return ""
-    parts = {name: _flat({"test": values}, "test") for name, values in relations.items()}
-    columns = list(dict.fromkeys(key for part in parts.values() for key in part))
-    rows = [(escape(name), [number(part.get(key)) for key in columns]) for name, part in parts.items()]
-    return f"<h3>Each relation</h3>{table(['Relation', *columns], rows)}"
+    return f"<p>{escape(words(metric))} {number(own[metric])}: {word} the best floor, {number(best)}.</p>"
 
 
 def _map(
@@ -217,11 +231,11 @@ def _neighbours(rows: Sequence[Mapping[str, Any]]) -> str:
 def _facts(metrics: Mapping[str, Any]) -> str:
     rows = []
     for key, value in metrics.items():
-        if key in {"validation", "test"}:
+        if key in {"validation", "test", "floors"}:
             continue
         parts = value.items() if isinstance(value, Mapping) else [("", value)]
         for name, part in parts:
-            label = f"{key}: {name}" if name else str(key).replace("_", " ")
+            label = f"{key}: {name}" if name else words(key)
             text = duration(part) if str(key).startswith("seconds") else _fact(part)
             rows.append(f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>")
     return f'<dl class="facts card">{"".join(rows)}</dl>' if rows else ""

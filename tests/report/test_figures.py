@@ -10,10 +10,11 @@ from hyperlearn_pyg.report.page import escape, number
 
 
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1e-9, 1e9], [-5.0, 3.0, 1.0], [3e38, 1.0]])
-@pytest.mark.parametrize("low", [True, False])
-def test_curve_is_well_formed_and_takes_the_colours_of_the_page(values: list[float], low: bool) -> None:
+@pytest.mark.parametrize("phases", [1, 2])
+def test_curve_is_well_formed_and_takes_the_colours_of_the_page(values: list[float], phases: int) -> None:
     before = dict(matplotlib.rcParams)
-    svg = curve(list(range(len(values))), values, lower_is_better=low, prefix="p")
+    points = list(enumerate(values))
+    svg = curve([points] * phases, best=points[-1], prefix="p")
     root = ElementTree.fromstring(svg)
     assert root.get("width") is None
     assert "currentColor" in svg
@@ -26,6 +27,10 @@ def test_curves_name_the_best_point() -> None:
     captions = [caption for caption, _ in curves(history)]
     assert captions == ["loss: lowest 1.0000 at epoch 2", "validation auc: highest 0.5000 at epoch 1"]
     assert curves([]) == []
+    twice = [{"epoch": 1, "loss": 1.0, "val_auc": 0.5, "val_rates_auc": 0.5}]
+    assert len(curves(twice)) == 2
+    phased = curves([{"phase": "a", "epoch": 1, "loss": 2.0}, {"phase": "b", "epoch": 1, "loss": 1.0}])
+    assert phased[0][0] == "loss: lowest 1.0000 at epoch 1; dashed: b"
     diverged = curves([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1e308}, {"epoch": 3, "loss": -1e308}])
     assert diverged[0][0] == "loss: lowest 2.0000 at epoch 1"
     assert curves([{"epoch": 1, "loss": float("nan"), "seconds": 3.0}]) == []
@@ -33,11 +38,12 @@ def test_curves_name_the_best_point() -> None:
 
 def test_is_error() -> None:
     assert is_error("RMSE")
+    assert is_error("val_rates_mae")
     assert not is_error("hits@10")
 
 
 def test_colour_groups_order_by_count_then_name() -> None:
-    assert colour_groups(["b", "a", "c", "c"]) == ([2, 1, 0, 0], [("c", 2), ("a", 1), ("b", 1)])
+    assert colour_groups(["b", "a", "c", "c"]) == ([1, 0, 2, 2], [("a", 1), ("b", 1), ("c", 2)])
     assert colour_groups([]) == ([], [])
 
 

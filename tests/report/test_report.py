@@ -144,8 +144,10 @@ def test_verdict_knows_the_direction(tmp_path: Path, metric: str, own: float, fl
 
 def test_relations_have_rows_of_their_own(tmp_path: Path) -> None:
     relations = {"rates": {"rmse": 0.9}, "tags": {"auc": 0.75}}
-    _, page = written(tmp_path, metrics={"test": {"rmse": 0.9, "relations": relations}})
-    assert "Relation rmse auc rates 0.9000 – tags – 0.7500" in page.text
+    floors = {"mean": {"test": {"rmse": 1.0}}, "counts": {"test": {"relations": {"tags": {"auc": 0.8}}}}}
+    _, page = written(tmp_path, metrics={"test": {"rmse": 0.9, "relations": relations}}, floors=floors)
+    assert "rates rmse 0.9000: better than the best floor, 1.0000. Method rmse ↓" in page.text
+    assert "tags auc 0.7500: worse than the best floor, 0.8000. Method auc ↑ counts floor" in page.text
 
 
 @pytest.mark.parametrize("num", [0, 1, 2, 3, 40])
