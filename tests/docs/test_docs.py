@@ -19,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.core import TyperGroup
+
+from hyperlearn_pyg.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("docs/tutorials/*.md")), *sorted(ROOT.glob("docs/how-to/*.md"))]
@@ -122,6 +126,17 @@ def test_readme_prints_a_number(
     monkeypatch.chdir(tmp_path)
     run_page(ROOT / "README.md")
     float(capsys.readouterr().out.split()[-1])
+
+
+def test_every_command_and_option_is_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    program = typer.main.get_command(app)
+    assert isinstance(program, TyperGroup)
+    assert [section.split()[1] for section in sections] == list(program.commands)
+    for section, command in zip(sections, program.commands.values(), strict=True):
+        options = {word for parameter in command.params for word in parameter.opts if word.startswith("-")}
+        assert options - {"--help", "-h"} == set(re.findall(r"`(--?[\w-]+)", section.split("The directory then")[0]))
 
 
 EXAMPLE = """---
