@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hyperlearn_pyg.nn import PairwiseDecoder
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_equals_the_factorisation_machine(order: int) -> None:
+    """Rendle's form: half of the square of the sum less the sum of the squares."""
+    rows = [torch.randn(3, 2, dtype=torch.float64) for _ in range(order)]
+    index = torch.randint(3, (order, 8))
+    picked = torch.stack([row[i] for row, i in zip(rows, index, strict=True)])
+    expected = 0.5 * (picked.sum(0).square() - picked.square().sum(0)).sum(1)
+    assert torch.allclose(PairwiseDecoder(order, 2, bias=False).double()(rows, index), expected)
+
+
+def test_one_slot_has_no_pair() -> None:
+    with pytest.raises(ValueError, match="at least 2 for a sum over pairs"):
+        PairwiseDecoder(1, 2)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from math import exp, log, prod
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hyperlearn_pyg.nn import CPDecoder, all_cells_squared_error, masked_squared_error, sampled_loss
+from hyperlearn_pyg.testing import dense_all_cells, dense_tensor, unfolding_error
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_masked_squared_error(count: int) -> None:
+    score, value, weight = randn(count), randn(count, seed=1), randn(count, seed=2).abs()
+    score.requires_grad_()
+    expected = sum(float(s - v) ** 2 for s, v in zip(score, value, strict=True)) / max(count, 1)
+    assert masked_squared_error(score, value).item() == pytest.approx(expected)
+    parts = [float(w * (s - v) ** 2) for s, v, w in zip(score, value, weight, strict=True)]
+    loss = masked_squared_error(score, value, weight)
+    assert loss.item() == pytest.approx(sum(parts) / max(float(weight.sum()), 1e-300))
+    loss.backward()
+    assert masked_squared_error(score, value, torch.zeros(count)).item() == 0
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Factors, distinct tuples and their values."""
+    sizes, seed = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)), draw(st.integers(0, 999))
+    count = draw(st.integers(0, prod(sizes)))
+    flat = torch.randperm(prod(sizes), generator=torch.Generator().manual_seed(seed))[:count]
+    rows = []
+    for n in reversed(sizes):
+        rows.append(flat % n)
+        flat = flat // n
+    factors = [randn(n, 2, seed=seed + s) for s, n in enumerate(sizes)]
+    return factors, torch.stack(rows[::-1]), randn(count, seed=seed)
+
+
+@given(tensors(), st.sampled_from([0.0, 0.3, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_all_cells_is_the_sum_over_the_dense_tensor(problem: tuple[list[Tensor], Tensor, Tensor], w0: float) -> None:
+    factors, index, value = problem
+    loss = all_cells_squared_error(factors, index, value, unobserved=w0)
+    assert torch.allclose(loss, dense_all_cells(factors, index, value, unobserved=w0))
+    weight = torch.full_like(value, 0.5)
+    halved = all_cells_squared_error(factors, index, value, unobserved=w0, weight=weight)
+    at = dense_all_cells(factors, index, value, unobserved=0.0)
+    assert torch.allclose(halved, loss - 0.5 * at)
+
+
+@given(tensors())
+@settings(max_examples=30, deadline=None)
+def test_all_cells_is_the_error_of_every_unfolding(problem: tuple[list[Tensor], Tensor, Tensor]) -> None:
+    factors, index, value = problem
+    loss = all_cells_squared_error(factors, index, value, unobserved=1.0)
+    if len(factors) > 1:
+        dense = dense_tensor(index, value, [f.size(0) for f in factors])
+        assert all(torch.allclose(unfolding_error(dense, factors, m), loss) for m in range(len(factors)))
+
+
+@given(tensors(), st.integers(1, 4))
+@settings(max_examples=30, deadline=None)
+def test_the_batches_of_all_cells_add_up(problem: tuple[list[Tensor], Tensor, Tensor], batches: int) -> None:
+    factors, index, value = problem
+    count = max(index.size(1), 1)
+    parts = [
+        all_cells_squared_error(factors, i, v, unobserved=0.3, share=i.size(1) / count)
+        for i, v in zip(index.tensor_split(batches, dim=1), value.tensor_split(batches), strict=True)
+    ]
+    if index.size(1):
+        assert torch.allclose(sum(parts), all_cells_squared_error(factors, index, value, unobserved=0.3))
+
+
+def naive_sampled(
+    decoder: CPDecoder, columns: list[Tensor], index: Tensor, n: int, kind: str, seed: int, weight: list[float]
+) -> float:
+    """Loop over slots, tuples and candidates."""
+    generator = torch.Generator().manual_seed(seed)
+    out = 0.0
+
+    def score(items: list[int]) -> float:
+        rows = torch.stack([c[i] for c, i in zip(columns, items, strict=True)])
+        return float(rows.prod(0).sum() + decoder.offset)
+
+    for slot, column in enumerate(columns):
+        candidates = torch.randint(column.size(0), (n,), generator=generator).tolist()
+        for items, w in zip(index.t().tolist(), weight, strict=True):
+            negatives = [score([*items[:slot], c, *items[slot + 1 :]]) for c in candidates if c != items[slot]]
+            positive = score(items)
+            if kind == "logistic":
+                loss = log(1 + exp(-positive)) + sum(log(1 + exp(s)) for s in negatives) / n
+            else:
+                loss = -log(exp(positive) / (exp(positive) + sum(map(exp, negatives))))
+            out += w * loss / sum(weight)
+    return out / len(columns)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "softmax"])
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sampled_loss_equals_the_loops(kind: str, order: int, weighted: bool) -> None:
+    decoder = CPDecoder(order, 2).double()
+    decoder.offset.fill_(0.3)
+    columns = decoder.all_columns([randn(n, 3, seed=n) for n in (3, 4, 2, 5)[:order]])
+    index = torch.stack([torch.arange(5) % c.size(0) for c in columns])
+    weight = [1.0, 0.5, 2.0, 0.0, 1.0] if weighted else [1.0] * 5
+    loss = sampled_loss(
+        decoder,
+        columns,
+        index,
+        num_negatives=7,
+        kind=kind,
+        generator=torch.Generator().manual_seed(3),
+        weight=torch.tensor(weight, dtype=torch.float64) if weighted else None,
+    )
+    assert loss.item() == pytest.approx(naive_sampled(decoder, columns, index, 7, kind, 3, weight))
+
+
+@pytest.mark.parametrize("kind", ["logistic", "softmax"])
+def test_sampled_loss_where_every_candidate_is_the_truth(kind: str) -> None:
+    decoder, rows = CPDecoder(2, 2).double(), [randn(1, 3).requires_grad_() for _ in range(2)]
+    loss = sampled_loss(
+        decoder, decoder.all_columns(rows), torch.zeros(2, 1, dtype=torch.long), num_negatives=3, kind=kind
+    )
+    assert all(bool(g.isfinite().all()) for g in torch.autograd.grad(loss, rows))
+
+
+@pytest.mark.parametrize("kind", ["logistic", "softmax"])
+def test_sampled_loss_of_nothing_is_zero(kind: str) -> None:
+    decoder = CPDecoder(2, 2).double()
+    columns = decoder.all_columns([randn(3, 3), randn(2, 3)])
+    empty = torch.empty(2, 0, dtype=torch.long)
+    assert sampled_loss(decoder, columns, empty, num_negatives=3, kind=kind).item() == 0
+    one = torch.zeros(2, 1, dtype=torch.long)
+    assert sampled_loss(decoder, columns, one, num_negatives=3, kind=kind, weight=torch.zeros(1)).item() == 0
+
+
+def test_errors() -> None:
+    decoder = CPDecoder(2, 2)
+    with pytest.raises(ValueError, match=r"'kind' must be one of \['logistic', 'softmax'\]"):
+        sampled_loss(decoder, [], torch.empty(2, 0), num_negatives=1, kind="hinge")
+    with pytest.raises(ValueError, match="'num_negatives' must be at least 1"):
+        sampled_loss(decoder, [], torch.empty(2, 0), num_negatives=0)
