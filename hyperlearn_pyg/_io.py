@@ -7,8 +7,11 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
 
 from hyperlearn_pyg.errors import InputError
 
@@ -48,6 +51,55 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_folders(*paths: str | os.PathLike[str]) -> Iterator[None]:
+    """Make folders, with those above them; on any failure take away again those that are new and empty."""
+    made = [folder for path in map(Path, paths) for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        for path in paths:
+            Path(path).mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+class _Watched:
+    """A file that remembers the fault of a write, which torch turns into a RuntimeError about positions."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.fault: OSError | None = None
+
+    def write(self, block: bytes) -> int:
+        try:
+            return self.file.write(block)
+        except OSError as error:
+            self.fault = self.fault or error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
+    """``torch.save``, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written, for instance because the disk is full.
+    """
+    with atomic_path(path) as temporary, open(temporary, "wb", buffering=0) as file:
+        watched = _Watched(file)
+        try:
+            torch.save(value, watched)  # type: ignore[arg-type]
+        except RuntimeError:
+            if watched.fault is not None:
+                raise watched.fault from None
+            raise
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -61,7 +61,7 @@ def all_cells_squared_error(
 
 def sampled_loss(
     decoder: KruskalDecoder,
-    columns: Sequence[Tensor],
+    rows: Sequence[Tensor],
     index: Tensor,
     *,
     num_negatives: int,
@@ -72,7 +72,7 @@ def sampled_loss(
     r"""Return the loss of observed 0/1 tuples against uniformly drawn ones, mean over slots and tuples.
 
     For each slot, ``num_negatives`` candidates are drawn uniformly with replacement and shared by the batch, so that
-    all scores are one matrix product.
+    all scores are one matrix product. Only the rows that tuples and candidates name are read.
 
     * ``"logistic"``: :math:`\mathrm{softplus}(-s_e) + \frac{1}{n} \sum_j \mathrm{softplus}(s_{e,j})`
     * ``"softmax"``: :math:`-\log \frac{\exp s_e}{\exp s_e + \sum_j \exp s_{e,j}}`
@@ -81,7 +81,7 @@ def sampled_loss(
 
     Args:
         decoder: the decoder of the relation.
-        columns: its columns for every slot.
+        rows: what it reads, one ``[N_s, in_channels]`` a slot.
         index: observed tuples ``[k, B]``.
         num_negatives: number of candidates a slot.
         kind: ``"logistic"`` or ``"softmax"``.
@@ -95,16 +95,19 @@ def sampled_loss(
         raise ValueError(f"'kind' must be one of {sorted(_PER_TUPLE)} (got {kind!r})")
     if num_negatives < 1:
         raise ValueError(f"'num_negatives' must be at least 1 (got {num_negatives})")
-    positive = cp_score(columns, index) + decoder.offset
+    named = [table.index_select(0, items) for table, items in zip(rows, index, strict=True)]
+    positive = decoder.score_rows(named)
     if index.size(1) == 0:
         return positive.sum()
+    offset = decoder.offset.to(positive.dtype)
     total = positive.new_zeros(())
-    for slot, column in enumerate(columns):
-        candidates = torch.randint(column.size(0), (num_negatives,), generator=generator).to(index.device)
-        negative = decoder.slot_scores(columns, index, slot, candidates)
+    for slot, context in enumerate(decoder.contexts(decoder.all_columns(named))):
+        candidates = torch.randint(rows[slot].size(0), (num_negatives,), generator=generator).to(index.device)
+        drawn = decoder.columns(slot, rows[slot].index_select(0, candidates))
+        negative = context @ drawn.t() + offset
         same = candidates[None, :] == index[slot][:, None]
         total = total + _weighted_mean(_PER_TUPLE[kind](positive, negative.masked_fill(same, -torch.inf)), weight)
-    return total / len(columns)
+    return total / len(rows)
 
 
 def _logistic(positive: Tensor, negative: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class TrainConfig:
     checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
-        for key, low in (("epochs", 0), ("max_steps", 1), ("eval_every", 1), ("patience", 0), ("checkpoint_every", 1), ("seed", 0)):
+        at_least = {"epochs": 0, "max_steps": 1, "eval_every": 1, "patience": 0, "checkpoint_every": 1, "seed": 0}
+        for key, low in at_least.items():
             if getattr(self, key) < low:
                 raise InputError(f"train.{key}: expected a whole number of at least {low} (got {getattr(self, key)})")
         if self.batch_size is not None and self.batch_size < 1:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg._io import atomic_path
+from hyperlearn_pyg._io import save_torch
 from hyperlearn_pyg._optional import require
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.hyperlearn import KNOWN, HyperLearn
 from hyperlearn_pyg.nn.models.inputs import ModelInputs, split_positions
 from hyperlearn_pyg.training.config import TrainConfig
@@ -271,8 +271,7 @@ class _Trainer:
         state = {name: getattr(self, name) for name in _STATE}
         state.update(format=_FORMAT, config=self.config.to_dict(), model_config=self.model.config.to_dict())
         state.update(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), result=asdict(self.result))
-        with atomic_path(self.out / STATE_FILE) as path:
-            torch.save(state, path)
+        save_torch(state, self.out / STATE_FILE)
 
     def resume(self) -> None:
         """Go on from the state in the output directory.
@@ -313,8 +312,13 @@ def load_state(out: Path | None) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(f"'{path}' is damaged ({type(error).__name__}): delete it and start afresh") from error
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise InputError(f"'{path}' is no training state of this version: delete it and start afresh")
+    if not isinstance(state, dict) or not {"format", "config", "model_config"} <= state.keys():
+        raise InputError(f"'{path}' is no training state of hyperlearn_pyg: delete it and start afresh")
+    if state["format"] != _FORMAT:
+        raise InputError(
+            f"'{path}' has format {state['format']!r}, expected {_FORMAT}: go on with the version of hyperlearn_pyg "
+            "that wrote it, or start afresh"
+        )
     return state
 
 
@@ -328,9 +332,16 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+    except RuntimeError as error:
+        raise InputError(
+            f"train.device: expected 'auto', 'cpu', 'cuda' or one card such as 'cuda:1' (got {name!r})"
+            + did_you_mean(name, ("auto", "cpu", "cuda"))
+        ) from error
+    try:
+        torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"train.device: {name!r} is not to be had here ({str(error).splitlines()[0]})") from error
+        reason = str(error).splitlines()[0]
+        raise InputError(f"train.device: {name!r} is not to be had here ({reason}): use 'auto' or 'cpu'") from error
     return device
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg._io import atomic_path
+from hyperlearn_pyg._io import atomic_path, save_torch
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.decoder import KruskalDecoder
@@ -59,22 +60,24 @@ class Run:
         """
         path = Path(path)
         state = _load(path / MODEL_FILE)
-        config = ModelConfig(**state["config"])
-        relations = {
-            name: RelationSpec(
-                tuple(r["modalities"]), tuple(r["sizes"]), r["has_value"], tuple(r["boundaries"]), tuple(r["slots"])
-            )
-            for name, r in state["relations"].items()
-        }
-        decoders = {name: make_decoder(spec, config) for name, spec in relations.items()}
         try:
+            config = ModelConfig(**state["config"])
+            relations = {
+                name: RelationSpec(
+                    tuple(r["modalities"]), tuple(r["sizes"]), r["has_value"], tuple(r["boundaries"]), tuple(r["slots"])
+                )
+                for name, r in state["relations"].items()
+            }
+            decoders = {name: make_decoder(spec, config) for name, spec in relations.items()}
             for name, decoder in decoders.items():
                 decoder.load_state_dict(state["decoders"][name])
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, KeyError, TypeError, InputError) as error:
             raise InputError(f"'{path / MODEL_FILE}' is that of another model: {error}") from error
         ids, names = {}, {}
         for modality, factors in state["factors"].items():
             table = _read_embeddings(path / "embeddings" / embedding_file(modality))
+            if "id" not in table.column_names:
+                raise InputError(f"'{path / 'embeddings' / embedding_file(modality)}' has no column 'id': train again")
             ids[modality] = [str(v) for v in table["id"].to_pylist()]
             names[modality] = (
                 [str(v) for v in table["name"].to_pylist()] if "name" in table.column_names else ids[modality]
@@ -119,6 +122,7 @@ class Run:
                 some = ", ".join(f"{self.ids[modality][i]} ({self.names[modality][i]})" for i in matches[:3])
                 raise InputError(f"{item!r} fits {len(matches)} items of '{modality}', such as {some}: give the id")
         hint = did_you_mean(item, [*self.ids[modality], *self.names[modality]])
+        hint = hint or f" Its ids look like {', '.join(map(repr, self.ids[modality][:3]))}"
         raise InputError(f"no item {item!r} in '{modality}', neither as id nor as name.{hint}")
 
     def neighbors(self, modality: str, item: int, to: str | None = None, k: int = 10) -> list[tuple[int, float]]:
@@ -179,8 +183,7 @@ def save_model(path: Path, model: HyperLearn, factors: Mapping[str, Tensor]) -> 
         "factors": {name: table.detach().float().cpu() for name, table in factors.items()},
         "model": model.state_dict(),
     }
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    save_torch(state, path)
 
 
 def save_embeddings(folder: Path, data: MultiModalHeteroData, model: HyperLearn, factors: Mapping[str, Tensor]) -> None:
@@ -209,9 +212,17 @@ def item_texts(data: MultiModalHeteroData, modality: str, key: str) -> list[str]
 
 
 def save_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write JSON with two spaces of indent, whole or not at all."""
+    """Write JSON with two spaces of indent, whole or not at all; numbers that are not finite become null."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:
@@ -229,13 +240,20 @@ def _load(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(f"'{path}' is damaged ({type(error).__name__}): train again") from error
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise InputError(f"'{path}' is not a model of this version of hyperlearn_pyg: train again")
+    if not isinstance(state, dict) or not {"format", "decoders", "factors"} <= state.keys():
+        raise InputError(f"'{path}' is no model that 'hyperlearn fit' wrote: name another directory or train again")
+    if state["format"] != _FORMAT:
+        raise InputError(
+            f"'{path}' has format {state['format']!r}, expected {_FORMAT}: use the version of hyperlearn_pyg that "
+            "wrote it, or train again"
+        )
     return state
 
 
 def _read_embeddings(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise InputError(f"'{path}' is missing: train again, or copy the whole directory of the run")
     try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"'{path}' is missing or damaged ({error}): train again") from error
+        return pq.read_table(path, columns=["id", "name"])  # 'name' where there is one
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"'{path}' is damaged ({error}): train again") from error

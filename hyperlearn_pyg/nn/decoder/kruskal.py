@@ -10,6 +10,15 @@ from torch.nn import Module
 from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
 
 
+def _product(columns: Sequence[Tensor], like: Tensor | None = None) -> Tensor:
+    if not columns and like is not None:
+        return torch.ones_like(like)
+    out = columns[0]
+    for column in columns[1:]:
+        out = out * column
+    return out
+
+
 class KruskalDecoder(Module, ABC):
     r"""Base of the decoders: every one is a Kruskal model of some columns, plus a constant.
 
@@ -72,6 +81,15 @@ class KruskalDecoder(Module, ABC):
         """Score the tuples ``index [k, E]``; ``rows`` holds one ``[N_s, in_channels]`` per slot. Returns ``[E]``."""
         columns = self.all_columns(rows)
         return cp_score(columns, index) + self.offset.to(columns[0].dtype)
+
+    def score_rows(self, rows: Sequence[Tensor]) -> Tensor:
+        """Score tuples given by their rows, one ``[B, in_channels]`` a slot. Returns ``[B]``."""
+        columns = self.all_columns(rows)
+        return _product(columns).sum(1) + self.offset.to(columns[0].dtype)
+
+    def contexts(self, columns: Sequence[Tensor]) -> list[Tensor]:
+        """Return for each slot the product of the other slots' columns, ``[B, C]`` each."""
+        return [_product([c for s, c in enumerate(columns) if s != slot], columns[0]) for slot in range(self.order)]
 
     def predict(self, rows: Sequence[Tensor], index: Tensor) -> Tensor:
         """Score tuples as :meth:`forward` does, kept inside ``range``. Returns ``[E]``."""

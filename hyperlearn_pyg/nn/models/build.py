@@ -52,12 +52,18 @@ def make_encoder(
         channels,
         config.rank + biases,
         in_channels=in_channels,
-        hidden=config.hidden,
+        hidden=_table_width(relations, config),
         feature_hidden=config.feature_hidden,
         zero_channels=biases,
         dropout=config.dropout,
         node_dropout=config.node_dropout,
     )
+
+
+def _table_width(relations: Mapping[str, RelationSpec], config: ModelConfig) -> int:
+    """The width at which all hyperedge tables of all modalities stay within the limit."""
+    rows = sum(spec.num_levels * sum(spec.sizes) * (spec.order - 1) for spec in relations.values())
+    return max(1, min(config.hidden, config.max_table_parameters // max(rows, 1)))
 
 
 def make_decoder(spec: RelationSpec, config: ModelConfig) -> KruskalDecoder:

@@ -32,6 +32,8 @@ class ModelConfig:
         l2: weight of the mean squared norm of the gathered rows (0/1 relations).
         table_l2: weight of the sum of squares of the hyperedge tables, per training entry.
         hidden: width of the encoder's hidden layers.
+        max_table_parameters: the hyperedge tables of all modalities together hold no more numbers than this; on large
+            data they are narrower than ``hidden`` (relation encoder).
         feature_hidden: width of the hidden layer of the item features (relation encoder).
         cheb_order: number of Chebyshev terms (diffusion encoder).
         steps: number of diffusion steps (diffusion encoder).
@@ -54,6 +56,7 @@ class ModelConfig:
     l2: float = 0.0
     table_l2: float = 0.0
     hidden: int = 100
+    max_table_parameters: int = 100_000_000
     feature_hidden: int = 64
     cheb_order: int = 5
     steps: int = 10
@@ -70,7 +73,7 @@ class ModelConfig:
             value = getattr(self, key)
             if value not in choices:
                 raise InputError(f"model.{key}: expected one of {list(choices)} (got {value!r})")
-        for key in ("rank", "num_negatives", "hidden", "feature_hidden", "cheb_order"):
+        for key in ("rank", "num_negatives", "hidden", "max_table_parameters", "feature_hidden", "cheb_order"):
             if getattr(self, key) < 1:
                 raise InputError(f"model.{key}: expected a whole number of at least 1 (got {getattr(self, key)!r})")
         for key in ("unobserved", "smoothness", "l2", "table_l2", "steps"):

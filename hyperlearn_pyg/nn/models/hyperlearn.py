@@ -279,9 +279,9 @@ class HyperLearn(Module):
         decoder, config, rows = self.decoders[name], self.config, self.rows(name, factors)
         kind = config.value_loss if entries.value is not None else config.link_loss
         if kind == "squared" and entries.value is not None:
-            return masked_squared_error(decoder(rows, entries.index), entries.value, entries.weight)
-        columns = decoder.all_columns(rows)
+            return masked_squared_error(_scores(decoder, rows, entries.index), entries.value, entries.weight)
         if kind == "all_cells":
+            columns = decoder.all_columns(rows)
             value = entries.value if entries.value is not None else rows[0].new_ones(len(entries))
             total = len(inputs.tuples[name])
             error = all_cells_squared_error(
@@ -295,7 +295,7 @@ class HyperLearn(Module):
             return error / max(len(entries), 1)
         loss = sampled_loss(
             decoder,
-            columns,
+            rows,
             entries.index,
             num_negatives=config.num_negatives,
             kind=kind,
@@ -310,9 +310,17 @@ class HyperLearn(Module):
         return f"{type(self).__name__}({names}; {parts}; rank={self.rank}, preset={self.config.preset!r})"
 
 
+def _scores(decoder: KruskalDecoder, rows: Sequence[Tensor], index: Tensor) -> Tensor:
+    """Score tuples: from the rows that they name where these are fewer than the items, or else from all."""
+    if index.size(1) * len(rows) < sum(table.size(0) for table in rows):
+        return decoder.score_rows([table.index_select(0, items) for table, items in zip(rows, index, strict=True)])
+    out: Tensor = decoder(rows, index)
+    return out
+
+
 def _row_norms(rows: Sequence[Tensor], index: Tensor) -> Tensor:
     """Mean over tuples of the squared norms of their rows, summed over slots."""
     total = rows[0].new_zeros(())
     for table, items in zip(rows, index, strict=True):
-        total = total + table.square().sum(1).index_select(0, items).sum()
+        total = total + table.index_select(0, items).square().sum()
     return total / max(index.size(1), 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,11 @@ from torch import Tensor
 
 from hyperlearn_pyg.nn.models.inputs import Tuples
 from hyperlearn_pyg.ops.kruskal import hadamard_gram, mttkrp
+
+#: Matrices with a side of at most so many rows are decomposed through their Gram matrix.
+_GRAM = 400
+#: Singular values below this share of the largest one count as zero.
+_VANISHES = 1e-7
 
 
 def mean_value(tuples: Tuples) -> Tensor:
@@ -74,8 +80,9 @@ def start_factors(tuples: Tuples, sizes: Sequence[int], rank: int, *, sweeps: in
     for _ in range(sweeps):
         for slot in range(len(sizes)):
             others = [f for s, f in enumerate(factors) if s != slot]
-            gram = hadamard_gram(others) + 1e-6 * torch.eye(rank, dtype=torch.float64)
-            factors[slot] = torch.linalg.lstsq(gram, mttkrp(factors, index, slot, value).t()).solution.t()
+            gram = hadamard_gram(others)  # the ridge makes it regular; least squares by pivots differ from run to run
+            gram.diagonal().add_(gram.diagonal().mean().clamp(min=1e-30), alpha=1e-6)
+            factors[slot] = torch.linalg.solve(gram, mttkrp(factors, index, slot, value).t()).t()
     return _balance(factors)
 
 
@@ -100,11 +107,30 @@ def _svd(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int], rank: i
     rng = np.random.default_rng(seed)
     sides = [torch.from_numpy(rng.normal(scale=1e-2, size=(n, rank))) for n in size]
     matrix = csr_matrix((value.numpy(), (row.numpy(), col.numpy())), shape=size)
-    found = min(rank, min(size) - 1)
-    if found >= 1 and matrix.data.any():
-        left, sigma, right = svds(matrix, k=found, v0=rng.normal(size=min(size)))
-        order = np.argsort(-sigma)
-        scale = np.sqrt(sigma[order])
-        sides[0][:, :found] = torch.from_numpy(left[:, order] * scale)
-        sides[1][:, :found] = torch.from_numpy(right[order].T * scale)
+    if matrix.data.any():
+        left, sigma, right = _leading(matrix, min(rank, *size), rng)
+        for side, vectors in zip(sides, (left, right), strict=True):
+            side[:, : len(sigma)] = torch.from_numpy(vectors * np.sqrt(sigma))
     return [side.float() for side in sides]
+
+
+def _leading(matrix: Any, count: int, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+    """Leading singular vectors (as columns) and values, largest first, without those that vanish.
+
+    Small sides go through the dense Gram matrix: ARPACK draws vectors of its own, beyond any seed, where the matrix
+    has fewer singular values than are asked for.
+    """
+    small = min(matrix.shape)
+    if small > _GRAM:
+        left, sigma, right = svds(matrix, k=min(count, small - 1), v0=rng.normal(size=small))
+        order = np.argsort(-sigma)
+        left, sigma, right = left[:, order], sigma[order], right[order].T
+        keep = sigma > _VANISHES * sigma[0]
+        return left[:, keep], sigma[keep], right[:, keep]
+    wide = matrix if matrix.shape[0] == small else matrix.T
+    values, vectors = np.linalg.eigh((wide @ wide.T).toarray())
+    sigma = np.sqrt(np.maximum(values[::-1][:count], 0.0))
+    keep = sigma > _VANISHES * sigma[0]
+    one, sigma = vectors[:, ::-1][:, :count][:, keep], sigma[keep]
+    other = wide.T @ one / sigma
+    return (one, sigma, other) if wide is matrix else (other, sigma, one)
