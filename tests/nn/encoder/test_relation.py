@@ -75,7 +75,7 @@ def test_the_heads_of_the_biases_start_at_zero() -> None:
 
 def test_penalty_is_the_sum_of_squares_of_the_tables() -> None:
     encoder = RelationEncoder([(LEVELS, ITEMS), (1, 2)], 3)
-    assert encoder.penalty().item() == pytest.approx(sum(float(t.square().sum()) for t in encoder.tables))
+    assert encoder.penalty().item() == pytest.approx(sum(t.square().sum().item() for t in encoder.tables))
     assert RelationEncoder([], 3, in_channels=2).penalty().item() == 0
 
 

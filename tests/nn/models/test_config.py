@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.nn import ModelConfig
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"rnak": 3}, r"model\.rnak is unknown\. Did you mean 'rank'\? Known: .*rank"),
+        ({"rank": "3"}, r"model\.rank: expected int \(got '3'\)"),
+        ({"rank": True}, r"model\.rank: expected int \(got True\)"),
+        ({"rank": 2.5}, r"model\.rank: expected int"),
+        ({"bias": 1}, r"model\.bias: expected bool"),
+        ({"rank": 0}, r"model\.rank: expected a whole number of at least 1 \(got 0\)"),
+        ({"num_negatives": 0}, "num_negatives"),
+        ({"encoder": "gnn"}, r"model\.encoder: expected one of \['diffusion', 'relation', 'embedding'\] \(got 'gnn'\)"),
+        ({"decoder": "x"}, r"model\.decoder"),
+        ({"value_loss": "logistic"}, r"model\.value_loss"),
+        ({"link_loss": "squared"}, r"model\.link_loss"),
+        ({"dropout": 1.0}, r"model\.dropout: expected a number in \[0, 1\)"),
+        ({"smoothness": -1.0}, r"model\.smoothness: expected a number of at least 0"),
+        ({"l2": float("nan")}, r"model\.l2: expected a number of at least 0 \(got nan\)"),
+        ({"steps": -1}, r"model\.steps"),
+    ],
+)
+def test_errors(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        ModelConfig().replace(**changes)
+
+
+def test_a_config_can_be_compared_saved_and_not_changed() -> None:
+    config = ModelConfig(rank=3, smoothness=1)
+    assert ModelConfig(**config.to_dict()) == config != ModelConfig()
+    with pytest.raises(FrozenInstanceError):
+        config.rank = 4  # type: ignore[misc]
