@@ -1,0 +1,193 @@
+"""What every benchmark shares: where it ran, how long things take, how results are shown and kept."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hyperlearn_pyg._io import atomic_path
+from hyperlearn_pyg.training.run import versions
+
+RESULTS = Path(__file__).resolve().parent / "results"
+COLUMNS = ("model", "source", "validation RMSE", "test RMSE", "ms a step", "seconds")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table; a list holds one number a seed.
+
+    Attributes:
+        model: what was measured.
+        test: scores on the test entries, each taken once.
+        validation: the scores that every choice was made by.
+        step_seconds: wall time of a step, one a seed.
+        seconds: wall time of selection and refit, one a seed.
+        published: printed by its authors (``test`` as printed), not measured here.
+        note: settings and remarks.
+        extra: anything else for the JSON file.
+    """
+
+    model: str
+    test: Sequence[float]
+    validation: Sequence[float] = ()
+    step_seconds: Sequence[float] = ()
+    seconds: Sequence[float] = ()
+    published: bool = False
+    note: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def cells(self) -> list[str]:
+        """Return the texts of :data:`COLUMNS`."""
+        source = "published" if self.published else "measured"
+        test = " to ".join(f"{v:g}" for v in self.test) if self.published else spread(self.test)
+        step = f"{1e3 * statistics.fmean(self.step_seconds):.3g}" if self.step_seconds else ""
+        total = f"{statistics.fmean(self.seconds):.3g}" if self.seconds else ""
+        return [self.model, source, spread(self.validation), test, step, total]
+
+
+def spread(values: Sequence[float], digits: int = 4) -> str:
+    """Return mean and sample deviation as text; the mean alone for one value, nothing for none."""
+    if not values:
+        return ""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def environment() -> dict[str, Any]:
+    """Return what the numbers depend on: processor, cores, threads, load, versions, revision."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "memory_gib": _memory_gib(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(terse=True),
+        "revision": _revision(),
+        "versions": versions(),
+    }
+
+
+def interleave(steps: Mapping[str, Callable[[], Any]], rounds: int, *, warmup: int = 1) -> dict[str, list[float]]:
+    """Time several steps in turn, so that other load on the machine hits all alike.
+
+    Args:
+        steps: what to time, by name.
+        rounds: number of timed calls of each.
+        warmup: rounds before that are not counted.
+
+    Returns:
+        Seconds of each call, by name.
+
+    Raises:
+        ValueError: no rounds.
+    """
+    if rounds < 1:
+        raise ValueError(f"'rounds' must be at least 1 (got {rounds})")
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(warmup + rounds):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            if number >= warmup:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table to the terminal."""
+    table = Table(title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if Console().is_terminal else 140).print(table)
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def write_results(name: str, payload: Mapping[str, Any], markdown: str, *, folder: Path = RESULTS) -> tuple[Path, Path]:
+    """Write ``<date>-<name>.json`` and ``.md``, whole or not at all; a later run of the day replaces them.
+
+    Args:
+        name: short name of the benchmark.
+        payload: what goes into the JSON file, beside the date and :func:`environment`; rows may be :class:`Row`.
+        markdown: the note, without its title line.
+        folder: where to write.
+
+    Returns:
+        The two paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    date = datetime.date.today().isoformat()
+    place = environment()
+    paths = folder / f"{date}-{name}.json", folder / f"{date}-{name}.md"
+    content = {"benchmark": name, "date": date, "environment": place, **payload}
+    with atomic_path(paths[0]) as path:
+        path.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
+    with atomic_path(paths[1]) as path:
+        path.write_text(f"# {name}, {date}\n\n{_where(place)}\n\n{markdown}", encoding="utf-8")
+    return paths
+
+
+def _where(place: Mapping[str, Any]) -> str:
+    found = ", ".join(f"{package} {number}" for package, number in place["versions"].items())
+    return (
+        f"{place['processor']}, {place['cores']} cores, {place['memory_gib']} GiB, {place['threads']} thread(s), "
+        f"accelerator: {place['accelerator'] or 'none'}, load at the end {place['load']}. Revision "
+        f"{place['revision']}. {found}."
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Row):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"cannot be written as JSON: {type(value).__name__}")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _revision() -> str | None:
+    """Return the revision of the checkout, marked where the package or the benchmarks differ from it."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        git = ["git", "-C", str(root)]
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        own = ["hyperlearn_pyg", "benchmarks/*.py"]
+        changed = subprocess.run([*git, "status", "--porcelain", *own], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
