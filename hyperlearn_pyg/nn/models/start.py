@@ -76,7 +76,8 @@ def start_factors(tuples: Tuples, sizes: Sequence[int], rank: int, *, sweeps: in
         return _svd(index[0], torch.zeros_like(index[0]), value, (sizes[0], 1), rank, seed)[:1]
     if len(sizes) == 2:
         return _svd(index[0], index[1], value, (sizes[0], sizes[1]), rank, seed)
-    factors = [_mode_vectors(index, value, sizes, s, rank, seed) for s in range(len(sizes))]
+    generator = torch.Generator().manual_seed(seed)
+    factors = [_stir(_mode_vectors(index, value, sizes, s, rank, seed), generator) for s in range(len(sizes))]
     for _ in range(sweeps):
         for slot in range(len(sizes)):
             others = [f for s, f in enumerate(factors) if s != slot]
@@ -84,6 +85,12 @@ def start_factors(tuples: Tuples, sizes: Sequence[int], rank: int, *, sweeps: in
             gram.diagonal().add_(gram.diagonal().mean().clamp(min=1e-30), alpha=1e-6)
             factors[slot] = torch.linalg.solve(gram, mttkrp(factors, index, slot, value).t()).t()
     return _balance(factors)
+
+
+def _stir(factors: Tensor, generator: torch.Generator) -> Tensor:
+    """Add a little noise: vectors of sparse modes may have no tuple in common, and ALS would end at zero."""
+    noise = torch.randn(factors.shape, dtype=factors.dtype, generator=generator)
+    return factors + 1e-2 * factors.square().mean().sqrt() * noise
 
 
 def _balance(factors: Sequence[Tensor]) -> list[Tensor]:

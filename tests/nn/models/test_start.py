@@ -38,6 +38,14 @@ def test_of_a_matrix_it_is_the_best_approximation_after_centring(gram: int, monk
     assert torch.allclose(left.norm(dim=0), right.norm(dim=0))
 
 
+@pytest.mark.parametrize("order", [3, 4])
+def test_tuples_without_a_common_item_do_not_end_at_zero(order: int) -> None:
+    index = torch.arange(12).repeat(order, 1)
+    value = torch.linspace(-1, 1, 12)
+    factors = start_factors(Tuples(index, value), [12] * order, 3)
+    assert all(f.norm(dim=0).min() > 0.1 for f in factors)
+
+
 def test_columns_are_balanced_over_the_modes() -> None:
     tuples = every_cell([torch.randn(n, 2, dtype=torch.float64) for n in (4, 5, 3)])
     norms = torch.stack([f.norm(dim=0) for f in start_factors(tuples, (4, 5, 3), 2)])

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch_geometric.nn as pyg_nn
+
+from hyperlearn_pyg import HyperLearn, MultiModalHeteroData
+from hyperlearn_pyg.nn import (
+    CPDecoder,
+    DiffusionEncoder,
+    EmbeddingEncoder,
+    ModelConfig,
+    PairwiseDecoder,
+    RelationEncoder,
+)
+from hyperlearn_pyg.nn.models import RelationSpec
+from hyperlearn_pyg.nn.models.build import as_branch, make_decoder, make_encoder
+from hyperlearn_pyg.nn.models.inputs import relation_spec
+from hyperlearn_pyg.nn.models.start import start_biases, start_factors
+
+
+def make() -> MultiModalHeteroData:
+    data = MultiModalHeteroData().add_modality("user", x=torch.randn(6, 3)).add_modality("film", num_nodes=5)
+    index = torch.cartesian_prod(torch.arange(6), torch.arange(5)).t()[:, ::2]
+    value = (index[0] % 3 + index[1] % 2).float()
+    data.add_hyperedges("rates", index, modalities=("user", "film"), value=value)
+    follows = {("user", "follower"): torch.tensor([0, 1, 2]), ("user", "followee"): torch.tensor([1, 2, 0])}
+    return data.add_hyperedges("follows", follows)
+
+
+def test_encoders_and_decoders_are_those_of_the_config() -> None:
+    data = make()
+    specs = {name: relation_spec(data, name) for name in data.hyperedge_types}
+    kinds = {"diffusion": DiffusionEncoder, "embedding": EmbeddingEncoder, "relation": RelationEncoder}
+    for name, kind in kinds.items():
+        encoder = make_encoder(data, "user", specs, ModelConfig(encoder=name, rank=2))
+        assert isinstance(encoder, kind)
+        assert encoder.features is not None
+        assert make_encoder(data, "user", specs, ModelConfig(encoder=name, features=False)).features is None
+        assert make_encoder(data, "film", specs, ModelConfig(encoder=name)).features is None
+    relation = make_encoder(data, "user", specs, ModelConfig(rank=2))
+    assert isinstance(relation, RelationEncoder)
+    assert relation.channels == ((4, 5), (1, 6), (1, 6))
+    assert relation.out.out_features == 2 + 2  # rank, and a bias a relation
+    spec = specs["rates"]
+    assert isinstance(make_decoder(spec, ModelConfig(decoder="pairwise")), PairwiseDecoder)
+    for name, around_ones in (("cp", False), ("cp_around_ones", True)):
+        decoder = make_decoder(spec, ModelConfig(decoder=name))
+        assert isinstance(decoder, CPDecoder)
+        assert (decoder.center is not None) == around_ones
+    assert isinstance(make_decoder(RelationSpec(("user",), (6,), False), ModelConfig(decoder="pairwise")), CPDecoder)
+
+
+def test_the_start_is_that_of_the_training_entries() -> None:
+    data = make()
+    model = HyperLearn.from_data(data, 2, "paper", bias=True)
+    tuples = model.prepare(data).tuples["rates"]
+    sizes = model.relations["rates"].sizes
+    assert tuples.value is not None
+    assert model.decoders["rates"].offset.item() == pytest.approx(tuples.value.mean().item())
+    biases, factors = start_biases(tuples, sizes), start_factors(tuples, sizes, 2)
+    for m, bias, table in zip(("user", "film"), biases, factors, strict=True):
+        assert torch.allclose(model.encoders[m].bias[:, 0], bias)
+        assert torch.equal(model.encoders[m].encoder.start, table)
+    assert model.decoders["follows"].offset.item() == 0
+    assert model.encoders["user"].bias[:, 1].abs().max() == 0
+
+
+def test_an_encoder_of_ones_own_reads_a_table_where_there_are_no_features() -> None:
+    data = make()
+    own = {m: pyg_nn.GCN(3, 8, 2, 2) for m in ("user", "film")}
+    model = HyperLearn.from_data(data, 2, encoders=own)
+    assert model.encoders["user"].table is None
+    assert model.encoders["film"].table.shape == (5, 3)
+    assert model(data)["film"].shape == (5, 3)
+
+
+def test_a_modality_without_relation() -> None:
+    data = make().add_modality("tag", num_nodes=2)
+    with pytest.warns(UserWarning, match="'tag'.* isolated"):
+        model = HyperLearn.from_data(data, 2)
+    assert model.modalities == ["user", "film"]
+    with pytest.raises(ValueError, match="'tag' takes part in no relation"):
+        as_branch("tag", EmbeddingEncoder(2, 2), {}, ModelConfig(rank=2))
