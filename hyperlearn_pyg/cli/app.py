@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -11,14 +14,16 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from hyperlearn_pyg import _optional
+from hyperlearn_pyg import __version__, _optional
 from hyperlearn_pyg.cli.fit import build, check_out, run_fit
 from hyperlearn_pyg.cli.predict import predict_file
-from hyperlearn_pyg.cli.source import load_source
+from hyperlearn_pyg.cli.source import load_source, run_name
 from hyperlearn_pyg.data.init_config import write_config
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.presets import PRESETS
+from hyperlearn_pyg.training.loop import STATE_FILE
 from hyperlearn_pyg.training.run import Run, versions
 
 P = ParamSpec("P")
@@ -42,11 +47,37 @@ RunDir = Annotated[
 
 def main() -> None:
     """Run the command line."""
+    fill_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that a terminal of few characters cannot show
     app()
 
 
+def fill_closed_streams() -> None:
+    """Point closed standard streams at nowhere, or the next file opened takes their number and their output."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _out.print(f"hyperlearn_pyg {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 def _clear_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Print faults of the input without a traceback and end with exit code 2."""
+    """Print faults of the input without a traceback and end with exit code 2; with 130 after Ctrl-C."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -55,12 +86,48 @@ def _clear_errors(function: Callable[P, R]) -> Callable[P, R]:
         except (InputError, ImportError) as error:
             message = str(error)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            message = f"the disk is full ({error.filename or error}): free some space" if full else str(error)
+            if error.errno == errno.EPIPE:  # the reader of our output went away, as 'head' does
+                raise
+            message = _describe(error)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            message = "out of memory: lower --rank or train.batch_size, or use another --device"
+        except KeyboardInterrupt:
+            _note("stopped")
+            raise typer.Exit(130) from None
         _err.print("error:", message, style="red", markup=False, highlight=False)
         raise typer.Exit(2)
 
     return wrapper
+
+
+def _describe(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f", '{error.filename}' could not be written" if error.filename else ""
+        return f"the disk is full{where}: free some space or name another directory with --out"
+    return f"'{error.filename}': {error.strerror}" if error.filename and error.strerror else str(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def _note(*words: str) -> None:
+    _err.print(*words, markup=False, highlight=False)
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Say that training can go on, where it ended for a reason outside of the input."""
+    try:
+        yield
+    except (InputError, ImportError):
+        raise
+    except BaseException:
+        if (out / STATE_FILE).is_file():
+            _note(f"note: the training is kept in '{out}': the same command with --resume goes on")
+        raise
 
 
 @app.command("fit")
@@ -70,11 +137,13 @@ def fit_command(
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data: ml-100k reads ROOT/raw, a config ROOT/...")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory for the results; runs/SOURCE if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the results; runs/NAME if left out.")] = None,
     preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = None,
     rank: Annotated[int | None, typer.Option(help="Length of the vectors.", min=1)] = None,
     epochs: Annotated[int | None, typer.Option(help="Largest number of passes over the data.", min=0)] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.", min=0)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the training; that of a config's split stands under [split].", min=0)
+    ] = None,
     device: Annotated[str | None, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1' ...")] = None,
     split: Annotated[str | None, typer.Option(help="Split of ml-100k: u1 ... u5, ua, ub.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the training state in --out.")] = False,
@@ -82,18 +151,20 @@ def fit_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Train on a data set and write metrics, embeddings, model and report to a directory."""
-    out = out or Path("runs") / Path(source).stem
+    out = out or Path("runs") / run_name(source)
     check_out(out, resume=resume)
-    loaded = load_source(source, root, split)
+    values = {"model": _given(preset=preset, rank=rank), "train": _given(epochs=epochs, seed=seed, device=device)}
+    loaded = load_source(source, root, split, **values)
     for note in loaded.notes:
-        _err.print("note:", note, markup=False, highlight=False)
-    model_values = _given(preset=preset, rank=rank)
-    model, config = build(loaded, model_values, _given(epochs=epochs, seed=seed, device=device))
+        _note("note:", note)
+    model, config = build(loaded)
     _out.print(repr(model), markup=False)
-    result, metrics = run_fit(loaded, model, config, out, resume=resume, progress=not quiet, tensorboard=tensorboard)
-    if result.interrupted:
-        _err.print(f"stopped; the state is kept in '{out}': the same command with --resume goes on", markup=False)
-        raise typer.Exit(130)
+    with _resumable(out):
+        result, metrics = run_fit(
+            loaded, model, config, out, resume=resume, progress=not quiet, tensorboard=tensorboard
+        )
+        if result.interrupted:
+            raise KeyboardInterrupt
     _print_metrics(metrics)
     _out.print(f"\nresults in {out}: report.html, metrics.json, embeddings/, model.pt, config.toml", markup=False)
 
@@ -101,7 +172,7 @@ def fit_command(
 @app.command("predict")
 @_clear_errors
 def predict_command(
-    tuples: Annotated[Path, typer.Argument(help="CSV with a column of ids per slot of the relation.")],
+    tuples: Annotated[Path, typer.Argument(help="CSV, TSV or Parquet: a column of ids for each slot of the relation.")],
     run: RunDir = None,
     relation: Annotated[str | None, typer.Option(help="The relation; the first if left out.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV to write; standard output if left out.")] = None,
@@ -128,8 +199,8 @@ def neighbors_command(
     found = loaded.neighbors(modality, at, target, k)
     table = Table("id", *([] if loaded.names[target] == loaded.ids[target] else ["name"]), "score")
     for i, score in found:
-        name = [] if loaded.names[target] == loaded.ids[target] else [loaded.names[target][i]]
-        table.add_row(loaded.ids[target][i], *name, f"{score:.4f}")
+        name = [] if loaded.names[target] == loaded.ids[target] else [Text(loaded.names[target][i])]
+        table.add_row(Text(loaded.ids[target][i]), *name, f"{score:.4f}")
     _out.print(f"{target} nearest to {modality} {loaded.names[modality][at]}", markup=False, highlight=False)
     _out.print(table)
 
@@ -157,7 +228,7 @@ def info_command() -> None:
     table.add_row("threads", str(torch.get_num_threads()))
     for name, extra in _optional.EXTRAS.items():
         there = "yes" if _optional.available(name) else f"no (pip install 'hyperlearn-pyg[{extra}]')"
-        table.add_row(f"optional: {name}", there.replace("[", "\\["))
+        table.add_row(f"optional: {name}", Text(there))
     _out.print(table)
 
 
@@ -174,6 +245,8 @@ def _run_dir(run: Path | None) -> Path:
     found = sorted(Path("runs").glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise InputError("no run found below runs/: name one with --run, or train one with 'hyperlearn fit'")
+    if len(found) > 1:
+        _note(f"note: of {len(found)} runs the newest, '{found[-1].parent}'; --run names another")
     return found[-1].parent
 
 
@@ -185,7 +258,8 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
             beside = {name: row.get("relations", {}).get(relation, {}) for name, row in metrics["floors"].items()}
             shown = [f"{name} {row[metric]:.4f}" for name, row in beside.items() if metric in row]
             cells = [part.get(relation, {}).get(metric) for part in (validation, test)]
-            table.add_row(relation, metric, *("" if c is None else f"{c:.4f}" for c in cells), ", ".join(shown))
+            row = ("" if cell is None else f"{cell:.4f}" for cell in cells)
+            table.add_row(Text(relation), metric, *row, "\n".join(shown))
     _out.print(table)
     step = 1000 * metrics["seconds_per_step"]
     _out.print(f"{metrics['seconds']:.1f} s of training, {step:.1f} ms a step, best epoch {metrics['best_epoch']}")

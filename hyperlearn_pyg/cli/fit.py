@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import tomli_w
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg._io import atomic_path
+from hyperlearn_pyg._io import atomic_path, new_folders
 from hyperlearn_pyg.cli.source import Source
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.nn import HyperLearn
@@ -22,6 +25,8 @@ from hyperlearn_pyg.training.floors import floors
 from hyperlearn_pyg.training.loop import STATE_FILE
 from hyperlearn_pyg.training.run import MODEL_FILE, Run, item_texts, save_embeddings, save_json, save_model, versions
 
+CONFIG_FILE = "config.toml"
+METRICS_FILE = "metrics.json"
 _SHOWN_ITEMS = 4
 
 
@@ -32,36 +37,38 @@ def check_out(out: Path, *, resume: bool) -> None:
         InputError: it is not empty (or, to resume, holds no training state), or is no directory.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"'{out}' is a file: name a directory with --out")
+        raise InputError(f"--out: '{out}' is a file, expected a directory: name another one")
     if resume:
         if not (out / STATE_FILE).is_file():
             raise InputError(f"nothing to resume: '{out}' holds no {STATE_FILE}. Leave --resume out to start")
     elif out.is_dir() and any(out.iterdir()):
         way = "--resume goes on with it, " if (out / STATE_FILE).is_file() else ""
-        raise InputError(f"'{out}' is not empty: {way}--out names another directory")
+        raise InputError(f"--out: '{out}' is not empty: {way}'--out {_free_name(out)}' starts afresh")
 
 
-def build(
-    source: Source, model_values: Mapping[str, Any], train_values: Mapping[str, Any]
-) -> tuple[HyperLearn, TrainConfig]:
-    """Make the model and the trainer's config: preset, then the source's own values, then those given here."""
-    values = {**source.model, **model_values}
+def _free_name(out: Path) -> Path:
+    names = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
+    return next(path for path in names if not path.exists())
+
+
+def build(source: Source) -> tuple[HyperLearn, TrainConfig]:
+    """Make the model and the trainer's config: the preset with the values of the source."""
+    values = dict(source.model)
     preset = values.pop("preset", "default")
-    train = {**source.train, **train_values}
-    torch.manual_seed(int(train.get("seed", 0)))
+    torch.manual_seed(source.train.get("seed", 0))
     try:
         model = HyperLearn.from_data(source.data, values.pop("rank", None), preset, **values)
     except InputError:
         raise
     except ValueError as error:  # the tables gave data that no model can be built on
         raise InputError(str(error)) from error
-    return model, TrainConfig.from_preset(model.config.preset, **train)
+    return model, TrainConfig.from_preset(model.config.preset, **source.train)
 
 
 def save_config(out: Path, source: Source, model: HyperLearn, config: TrainConfig) -> None:
     """Write ``config.toml``: all that is needed to run the same again."""
     train = {key: value for key, value in config.to_dict().items() if value is not None}
-    with atomic_path(out / "config.toml") as path:
+    with atomic_path(out / CONFIG_FILE) as path:
         path.write_text(
             tomli_w.dumps({**source.settings, "model": model.config.to_dict(), "train": train}), encoding="utf-8"
         )
@@ -77,17 +84,52 @@ def run_fit(
     progress: bool,
     tensorboard: bool,
 ) -> tuple[FitResult, dict[str, Any]]:
-    """Train, score and write everything to ``out``; an interrupted run writes no results."""
-    out.mkdir(parents=True, exist_ok=True)
-    save_config(out, source, model, config)
-    result = fit(model, source.data, config, out=out, resume=resume, progress=progress, tensorboard=tensorboard)
-    if result.interrupted:
-        return result, {}
+    """Train, score and write the results to ``out``: all of them or, where interrupted or at fault, none.
+
+    The training state is kept for ``resume`` unless it was the input that was at fault.
+    """
+    with new_folders(out), _no_remains(out, resume):
+        if not resume:
+            save_config(out, source, model, config)
+        result = fit(model, source.data, config, out=out, resume=resume, progress=progress, tensorboard=tensorboard)
+        if result.interrupted:
+            return result, {}
+        with tempfile.TemporaryDirectory(prefix=".results.", dir=out) as folder:
+            metrics = _write_results(Path(folder), source, model, config, result)
+            _publish(Path(folder), out)
+    return result, metrics
+
+
+@contextmanager
+def _no_remains(out: Path, resume: bool) -> Iterator[None]:
+    """On a failure of a fresh run remove what it wrote; with a state to go on from, only if the input is at fault."""
+    try:
+        yield
+    except BaseException as error:
+        if not resume and (isinstance(error, InputError) or not (out / STATE_FILE).is_file()):
+            for path in (out / CONFIG_FILE, out / STATE_FILE, *out.glob("events.out.tfevents.*")):
+                path.unlink(missing_ok=True)
+        raise
+
+
+def _publish(folder: Path, out: Path) -> None:
+    """Move the results to their places; ``metrics.json``, the last, tells that all are there."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: path.name == METRICS_FILE):
+        target = out / path.relative_to(folder)
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
+
+
+def _write_results(
+    out: Path, source: Source, model: HyperLearn, config: TrainConfig, result: FitResult
+) -> dict[str, Any]:
     began = time.perf_counter()
     device = next(model.parameters()).device
     with torch.no_grad():
         factors = model(copy.copy(source.data).to(device))
     metrics = _metrics(source, model, config, result)
+    save_config(out, source, model, config)
     save_embeddings(out / "embeddings", source.data, model, factors)
     save_model(out / MODEL_FILE, model, factors)
     save_json(out / "history.json", result.history)
@@ -97,8 +139,8 @@ def run_fit(
     for method, values in source.published.items():
         beside[method] = {"test": values, "published": True}
     _write_report(out, source, model, result, metrics, beside, factors)
-    save_json(out / "metrics.json", metrics)
-    return result, metrics
+    save_json(out / METRICS_FILE, metrics)
+    return metrics
 
 
 def _has_test(source: Source) -> bool:

@@ -4,59 +4,81 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from hyperlearn_pyg._io import atomic_path
+from hyperlearn_pyg.cli.fit import CONFIG_FILE
+from hyperlearn_pyg.data._toml import load_toml
+from hyperlearn_pyg.data.table_config import FileConfig
+from hyperlearn_pyg.data.table_reader import Table, find_file, read_header, read_table
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.training.run import Run
 
+_SCORE = "score"
+
 
 def predict_file(run: Run, path: Path, relation: str | None, out: Path | None) -> pd.DataFrame:
-    """Score the tuples of a CSV file; write them with a column ``score`` to ``out``, if given.
+    """Score the tuples of a CSV, TSV or Parquet file; write them as CSV with a column ``score`` to ``out``, if given.
 
     Raises:
         InputError: unknown relation, missing file or column, ids that the run does not hold, or ``out`` exists.
     """
     name = relation if relation is not None else next(iter(run.relations))
     if name not in run.relations:
-        raise InputError(f"no relation {name!r} in this run.{did_you_mean(name, run.relations)}")
-    if out is not None and out.exists():
-        raise InputError(f"'{out}' exists already: delete it or name another file")
-    table = _read(path)
+        known = ", ".join(map(repr, run.relations))
+        raise InputError(f"--relation: no {name!r} in this run.{did_you_mean(name, run.relations)} It has: {known}")
+    _check_out(out)
+    config = FileConfig((str(path.absolute()),))
+    header = read_header(find_file(config.files[0], Path()), config)
+    if _SCORE in header:
+        raise InputError(f"'{path}', line 1: there is a column '{_SCORE}' already: rename it")
     spec = run.relations[name]
-    rows = [_rows(run, path, table, slot, m) for slot, m in zip(spec.slots, spec.modalities, strict=True)]
-    index = torch.from_numpy(np.stack(rows))
-    table = table.assign(score=run.score(name, index).numpy())
+    given = _given_columns(run, name)
+    columns = [slot if slot in header else given.get(slot, slot) for slot in spec.slots]
+    for slot, column in zip(spec.slots, columns, strict=True):
+        if column not in header:
+            or_so = f" or {given[slot]!r}" if given.get(slot, slot) != slot else ""
+            hint = did_you_mean(slot, header)
+            listed = ", ".join(map(repr, header))
+            raise InputError(f"'{path}', line 1: no column {slot!r}{or_so}.{hint} It has: {listed}")
+    table = read_table(config, header, Path())
+    rows = [_rows(run, table, column, m) for column, m in zip(columns, spec.modalities, strict=True)]
+    scored: pd.DataFrame = table.data.to_pandas().assign(
+        **{_SCORE: run.score(name, torch.from_numpy(np.stack(rows))).numpy()}
+    )
     if out is not None:
         with atomic_path(out) as temporary:
-            table.to_csv(temporary, index=False)
-    return table
+            scored.to_csv(temporary, index=False)
+    return scored
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError(f"'{path}': no such file")
-    try:
-        return pd.DataFrame(pd.read_csv(path, dtype=str, keep_default_na=False))
-    except UnicodeDecodeError as error:
-        raise InputError(f"'{path}' is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"'{path}' is no CSV table with a header line: {error}") from error
+def _check_out(out: Path | None) -> None:
+    if out is not None and out.exists():
+        raise InputError(f"--out: '{out}' exists already: delete it or name another file")
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out: there is no folder '{out.parent}' to write '{out.name}' to: make it first")
 
 
-def _rows(run: Run, path: Path, table: pd.DataFrame, slot: str, modality: str) -> NDArray[np.int64]:
-    if slot not in table.columns:
-        raise InputError(
-            f"'{path}': column {slot!r} is missing.{did_you_mean(slot, table.columns)} Columns: {list(table.columns)}"
-        )
-    lookup = pd.Series(np.arange(len(run.ids[modality])), index=run.ids[modality])
-    rows = lookup.reindex(table[slot]).to_numpy()
-    unknown = np.flatnonzero(np.isnan(rows.astype(float)))
+def _given_columns(run: Run, relation: str) -> dict[str, str]:
+    """Return slot -> column of the tables that were trained on, so that a file of the same columns can be scored."""
+    path = run.path / CONFIG_FILE
+    columns = load_toml(path).get("relation", {}).get(relation, {}).get("columns", {}) if path.is_file() else {}
+    return {slot: column for slot, column in columns.items() if isinstance(column, str)}
+
+
+def _rows(run: Run, table: Table, column: str, modality: str) -> NDArray[np.int64]:
+    names = table.text(column)
+    found = pc.index_in(names, value_set=pa.array(run.ids[modality], pa.string()))
+    rows: NDArray[np.int64] = found.fill_null(-1).to_numpy().astype(np.int64)
+    unknown = np.flatnonzero(rows < 0)
     if len(unknown):
-        some = ", ".join(f"{table[slot].iloc[i]!r} (line {i + 2})" for i in unknown[:3])
+        some = ", ".join(repr(names[int(i)].as_py() or "") for i in unknown[:3])
+        ids = "id is" if len(unknown) == 1 else "ids are"
         raise InputError(
-            f"'{path}', column {slot!r}: {len(unknown)} ids are no '{modality}' of the run, such as {some}"
+            f"{table.where(int(unknown[0]), column)}: {len(unknown)} {ids} no '{modality}' of the run, the first: "
+            f"{some}. Leave these rows out, or train with them"
         )
-    found: NDArray[np.int64] = rows.astype(np.int64)
-    return found
+    return rows

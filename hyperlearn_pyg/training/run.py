@@ -254,6 +254,6 @@ def _read_embeddings(path: Path) -> pa.Table:
     if not path.is_file():
         raise InputError(f"'{path}' is missing: train again, or copy the whole directory of the run")
     try:
-        return pq.read_table(path, columns=["id", "name"])  # 'name' where there is one
+        return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"'{path}' is damaged ({error}): train again") from error
