@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 
-from hyperlearn_pyg._io import atomic_path
+from hyperlearn_pyg._io import new_folders, save_torch
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.datasets._files import fetch_from_zip, find_plain_or_gz, read_rows, to_int
 from hyperlearn_pyg.errors import InputError, did_you_mean
@@ -71,7 +71,8 @@ class MovieLens100K(InMemoryDataset):
         if split not in SPLITS:
             raise ValueError(f"'split' must be one of {SPLITS} (got {split!r}).{did_you_mean(str(split), SPLITS)}")
         self.split = split
-        super().__init__(os.fspath(root), transform, pre_transform, log=False, force_reload=force_reload)
+        with new_folders(Path(root, "raw"), Path(root, "processed")):
+            super().__init__(os.fspath(root), transform, pre_transform, log=False, force_reload=force_reload)
         try:
             self.load(self.processed_paths[0], data_cls=MultiModalHeteroData)
         except (RuntimeError, EOFError, AssertionError, pickle.UnpicklingError) as error:
@@ -122,8 +123,8 @@ class MovieLens100K(InMemoryDataset):
         )
         if self.pre_transform is not None:
             data = self.pre_transform(data)
-        with atomic_path(self.processed_paths[0]) as path:
-            self.save([data], str(path))
+        stored, slices = self.collate([data])  # what InMemoryDataset.save writes, whole or not at all
+        save_torch((stored.to_dict(), slices, type(stored)), self.processed_paths[0])
 
 
 def _standardise(values: list[float]) -> Tensor:
