@@ -52,9 +52,9 @@ class Row:
     def cells(self) -> list[str]:
         """Return the texts of :data:`COLUMNS`."""
         source = "published" if self.published else "measured"
-        test = " to ".join(f"{v:g}" for v in self.test) if self.published else spread(self.test)
+        test = " to ".join(f"{v:.3f}" for v in self.test) if self.published else spread(self.test)
         step = f"{1e3 * statistics.fmean(self.step_seconds):.3g}" if self.step_seconds else ""
-        total = f"{statistics.fmean(self.seconds):.3g}" if self.seconds else ""
+        total = f"{statistics.fmean(self.seconds):.1f}" if self.seconds else ""
         return [self.model, source, spread(self.validation), test, step, total]
 
 

@@ -140,6 +140,7 @@ class Trained:
     step: int
     test: Array
     step_seconds: float
+    seconds: float
 
 
 def starts_of(known: Ratings, rank: int, *, share: float, center: float, seed: int) -> list[Tensor]:
@@ -161,12 +162,14 @@ def train(
     seed: int,
     stop: int | None = None,
     every: int = 25,
+    patience: int = 8,
 ) -> Trained:
     """Train with Adam on a cosine schedule over ``steps``.
 
-    Without ``stop`` the best step on ``target`` is sought; with it, training ends there and ``target`` is only
-    predicted (the refit). Returns predictions of ``target``.
+    Without ``stop`` the best step on ``target`` is sought, until ``patience`` looks have not improved it; with it,
+    training ends there and ``target`` is only predicted (the refit).
     """
+    whole = time.perf_counter()
     torch.manual_seed(seed)
     published = bool(settings["published"])
     center = 0.0 if published else float(known.value.mean())
@@ -174,14 +177,16 @@ def train(
     model = SRGCNN(laplacians, starts, known, gamma=settings["gamma"], published=published, offset=center)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings["lr"])
     index = torch.from_numpy(np.stack([target.row, target.col]))
-    best, seconds = Trained(math.inf, 0, np.empty(0), 0.0), []
+    best, seconds = Trained(math.inf, 0, np.empty(0), 0.0, 0.0), []
     for step in range((steps if stop is None else stop) + 1):
         if step == stop or (stop is None and step % every == 0):
             with torch.no_grad():
                 score = model.predict(model(), index).double().numpy()
             error = clipped_rmse(score, target.value) if stop is None else math.nan
             if stop is not None or error < best.score:
-                best = Trained(error, step, score, 0.0)
+                best = Trained(error, step, score, 0.0, 0.0)
+            elif step >= best.step + patience * every:
+                break
         if step in (steps, stop):
             break
         began = time.perf_counter()
@@ -191,4 +196,5 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         seconds.append(time.perf_counter() - began)
-    return Trained(best.score, best.step, best.test, statistics.median(seconds) if seconds else 0.0)
+    middle = statistics.median(seconds) if seconds else 0.0
+    return Trained(best.score, best.step, best.test, middle, time.perf_counter() - whole)

@@ -16,8 +16,8 @@ def test_spread_gives_the_mean_and_the_sample_deviation():
 
 def test_a_measured_row_and_a_published_one_are_told_apart():
     measured = Row("ours", [0.9, 0.92], [0.8, 0.8], [0.01, 0.03], [2.0, 4.0])
-    assert measured.cells() == ["ours", "measured", "0.8000 ± 0.0000", "0.9100 ± 0.0141", "20", "3"]
-    assert Row("theirs", [0.94, 0.95], published=True).cells() == ["theirs", "published", "", "0.94 to 0.95", "", ""]
+    assert measured.cells() == ["ours", "measured", "0.8000 ± 0.0000", "0.9100 ± 0.0141", "20", "3.0"]
+    assert Row("theirs", [0.94, 0.95], published=True).cells() == ["theirs", "published", "", "0.940 to 0.950", "", ""]
     assert len(measured.cells()) == len(COLUMNS)
 
 
