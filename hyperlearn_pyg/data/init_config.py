@@ -44,8 +44,9 @@ seed = 0
 preset = "default"               # or "paper"
 rank = 32                        # length of the embeddings
 
-[train]
-epochs = 200
+# [train]                        # the preset knows good values; what stands here comes first
+# epochs = 200
+# lr = 0.005
 """
 
 

@@ -75,6 +75,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     tensorboard: bool = False,
+    **overrides: Any,
 ) -> FitResult:
     """Train a model in place.
 
@@ -93,11 +94,12 @@ def fit(
         resume: go on from the state in ``out``.
         progress: show a progress bar.
         tensorboard: also log to ``out`` for TensorBoard (extra ``viz``).
+        **overrides: values of :class:`TrainConfig` that differ from ``config``, as in ``fit(model, data, epochs=60)``.
 
     Raises:
         InputError: nothing to resume, a state of another model or configuration, or a loss that is not finite.
     """
-    config = config or TrainConfig.from_preset(model.config.preset)
+    config = (config or TrainConfig.from_preset(model.config.preset)).replace(**overrides)
     folder = None if out is None else Path(out)
     if folder is not None and not resume:
         folder.mkdir(parents=True, exist_ok=True)
@@ -296,6 +298,7 @@ class _Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         for name in _STATE:
             setattr(self, name, state[name])
+        self.average = {name: mean.to(self.device) for name, mean in self.average.items()}
         self.result = FitResult(**state["result"])
 
 

@@ -4,13 +4,15 @@ All blocks of a page run in order in one temporary directory: ``python`` blocks 
 ``bash`` blocks whose first line starts with ``$ hyperlearn``, line by line. Above a fence may stand a remark, ``% ...``
 in MyST or ``<!-- ... -->``: ``no-test`` keeps the block out, ``file: NAME`` writes it to a file. The front matter of a
 page may say ``needs-data: NAME`` (several by commas), and the page is skipped where that data is absent, or
-``slow: true``. In a page that needs data, the environment variable ``HYPERLEARN_DATA`` names the folder that holds it.
+``slow: true``. In a page that needs data, the environment variable ``HYPERLEARN_DATA`` names the folder that holds it,
+and ``ml-100k`` stands below the directory. The configs of the how-to pages are copied to ``configs``.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -116,6 +118,11 @@ def test_page(page: Path, data_dir: Callable[[str], Path], tmp_path: Path, monke
     needs = front_matter(page.read_text(encoding="utf-8")).get("needs-data", "")
     for name in filter(None, re.split(r"[,\s]+", needs)):
         monkeypatch.setenv("HYPERLEARN_DATA", str(data_dir(name).parent.resolve()))
+        if name == "ml-100k":  # as if it had been downloaded
+            (tmp_path / name / "raw").mkdir(parents=True)
+            for file in data_dir(name).iterdir():
+                (tmp_path / name / "raw" / file.name).symlink_to(file.resolve())
+    shutil.copytree(ROOT / "docs" / "how-to" / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
     run_page(page)
 
