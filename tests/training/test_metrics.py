@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod, sqrt
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hyperlearn_pyg.training.metrics import auc_ap, corrupt, filtered_ranks, mae, rmse, tuple_keys
+
+HUGE = (2**40, 2**40, 5)  # their product does not fit into int64
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    sizes = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    counts = draw(st.integers(0, 12)), draw(st.integers(0, 20))
+    made = [torch.stack([torch.randint(n, (c,), generator=generator) for n in sizes]) for c in counts]
+    return made[0], made[1], sizes
+
+
+@given(tables(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_equal_tuples_and_only_these_get_equal_keys(
+    problem: tuple[Tensor, Tensor, tuple[int, ...]], overflow: bool
+) -> None:
+    a, b, sizes = problem
+    keys = tuple_keys([a, b], [2**40] * len(sizes) if overflow else sizes)
+    rows = [tuple(t) for t in torch.cat([a, b], dim=1).t().tolist()]
+    numbers = torch.cat(keys).tolist()
+    assert all((rows[i] == rows[j]) == (numbers[i] == numbers[j]) for i in range(len(rows)) for j in range(i))
+
+
+def test_keys_where_int64_would_overflow() -> None:
+    a = torch.tensor([[0, 2**40 - 1, 2**24], [0, 2**40 - 1, 0], [0, 4, 0]])
+    first, second = tuple_keys([a, a.flip(1)], HUGE)
+    assert len(set(first.tolist())) == 3
+    assert torch.equal(first, second.flip(0))
+
+
+@given(tables(), st.integers(0, 99), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_corrupted_tuple_is_unknown_and_differs_in_one_slot(
+    problem: tuple[Tensor, Tensor, tuple[int, ...]], seed: int, overflow: bool
+) -> None:
+    index, known, sizes = problem
+    known = torch.cat([index, known], dim=1)
+    with pytest.MonkeyPatch.context() as patch:
+        if overflow:
+            patch.setitem(corrupt.__globals__, "_INT64", 0)
+        out, source = corrupt(index, known, sizes, torch.Generator().manual_seed(seed))
+    assert out.size(1) == len(source) == len(set(source.tolist()))
+    taken = {tuple(t) for t in known.t().tolist()}
+    assert not taken & {tuple(t) for t in out.t().tolist()}
+    assert bool(((out != index[:, source]).sum(0) == 1).all())
+    assert all(bool(((row >= 0) & (row < n)).all()) for row, n in zip(out, sizes, strict=True))
+
+
+def test_where_every_cell_is_known_there_is_no_negative() -> None:
+    cells = torch.cartesian_prod(torch.arange(2), torch.arange(3)).t()
+    out, source = corrupt(cells, cells, (2, 3), torch.Generator())
+    assert out.shape == (2, 0)
+    assert source.tolist() == []
+
+
+def test_corruption_is_uniform_over_slots_and_items() -> None:
+    index = torch.zeros(2, 20_000, dtype=torch.long)
+    out, _ = corrupt(index, index[:, :1], (3, 5), torch.Generator().manual_seed(0))
+    counts = torch.stack([(out[0] == i) & (out[1] == j) for i, j in ((1, 0), (2, 0), (0, 1), (0, 4))]).sum(1)
+    share = counts.double() / out.size(1)
+    # a draw of the old item is known and drawn again: 1/2 * 2/3 against 1/2 * 4/5
+    expected = torch.tensor([5 / 11 / 2, 5 / 11 / 2, 6 / 11 / 4, 6 / 11 / 4])
+    assert torch.allclose(share, expected.double(), atol=0.02)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.lists(st.integers(0, 4), min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_auc_is_the_share_of_pairs_in_order_ties_half(positive: list[int], negative: list[int]) -> None:
+    auc, ap = auc_ap(torch.tensor(positive).double(), torch.tensor(negative).double())
+    pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    assert auc == pytest.approx(sum(pairs) / len(pairs))
+    total, before = 0.0, 0.0
+    for cut in sorted({*positive, *negative}, reverse=True):
+        hits = sum(p >= cut for p in positive)
+        recall = hits / len(positive)
+        total += (recall - before) * hits / (hits + sum(n >= cut for n in negative))
+        before = recall
+    assert ap == pytest.approx(total)
+
+
+def test_auc_of_nothing_is_not_a_number() -> None:
+    assert np.isnan(auc_ap(torch.ones(2), torch.ones(0))).all()
+    assert np.isnan(auc_ap(torch.ones(0), torch.ones(2))).all()
+
+
+def test_errors_of_values() -> None:
+    score, value = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 4.0, 3.0])
+    assert rmse(score, value) == pytest.approx(sqrt(5 / 3))
+    assert mae(score, value) == pytest.approx(1.0)
+    assert np.isnan(rmse(score[:0], value[:0]))
+
+
+def naive_ranks(score: Tensor, index: Tensor, known: Tensor, sizes: Sequence[int], slot: int) -> list[float]:
+    taken = {tuple(t) for t in known.t().tolist()}
+    out = []
+    for items in index.t().tolist():
+
+        def at(candidate: int, items: list[int] = items) -> list[int]:
+            return [*items[:slot], candidate, *items[slot + 1 :]]
+
+        rivals = [c for c in range(sizes[slot]) if c != items[slot] and tuple(at(c)) not in taken]
+        own = float(score[tuple(items)])
+        others = [float(score[tuple(at(c))]) for c in rivals]
+        out.append(1 + sum(s > own for s in others) + 0.5 * sum(s == own for s in others))
+    return out
+
+
+@given(tables(), st.integers(0, 99), st.booleans(), st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_filtered_ranks_equal_the_loops(
+    problem: tuple[Tensor, Tensor, tuple[int, ...]], seed: int, overflow: bool, chunk: int
+) -> None:
+    index, known, sizes = problem
+    known = torch.cat([index, known], dim=1)
+    score = torch.randint(4, sizes, generator=torch.Generator().manual_seed(seed)).double()  # many ties
+    flat = score.view(-1)
+
+    def score_slot(tuples: Tensor) -> Tensor:
+        base = torch.zeros(tuples.size(1), dtype=torch.long)
+        for s, n in enumerate(sizes):
+            base = base * n + (0 if s == slot else tuples[s])
+        return flat[base[:, None] + torch.arange(sizes[slot]) * prod(sizes[slot + 1 :])]
+
+    for slot in range(len(sizes)):
+        with pytest.MonkeyPatch.context() as patch:
+            if overflow and len(sizes) > 1:
+                patch.setitem(corrupt.__globals__, "_INT64", 0)
+            ranks = filtered_ranks(score_slot, index, known, sizes, slot, chunk=chunk)
+        assert ranks.tolist() == naive_ranks(score, index, known, sizes, slot)
