@@ -57,6 +57,8 @@ class RelationEncoder(Module):
         node_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not channels and not in_channels:
+            raise ValueError("'channels' is empty and 'in_channels' is 0: the encoder would read nothing")
         self.channels = tuple(channels)
         self.hidden = hidden
         self.zero_channels = zero_channels
@@ -74,8 +76,7 @@ class RelationEncoder(Module):
             torch.nn.init.normal_(table, std=0.1)
         if self.features is not None:
             self.features.reset_parameters()
-        if self.out.in_features:
-            self.out.reset_parameters()
+        self.out.reset_parameters()
         if self.zero_channels:
             with torch.no_grad():
                 self.out.weight[-self.zero_channels :].zero_()

@@ -48,6 +48,8 @@ def make_encoder(
         for other in range(spec.order)
         if m == modality and other != slot
     ]
+    if not channels and not in_channels:  # relations of one slot, no features: there is nothing to read
+        return EmbeddingEncoder(num_items, config.rank, dropout=config.dropout)
     return RelationEncoder(
         channels,
         config.rank + biases,
