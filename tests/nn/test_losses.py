@@ -130,6 +130,31 @@ def test_sampled_loss_where_every_candidate_is_the_truth(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["logistic", "softmax"])
+def test_sampled_loss_draws_from_the_candidates_alone(kind: str) -> None:
+    decoder, index = CPDecoder(2, 2).double(), torch.tensor([[0, 1], [2, 2]])
+    rows = [randn(6, 3).requires_grad_(), randn(4, 3).requires_grad_()]
+    candidates = [torch.tensor([1, 4]), torch.tensor([2, 3])]
+    grads = torch.autograd.grad(
+        sampled_loss(decoder, rows, index, num_negatives=50, candidates=candidates, kind=kind), rows
+    )
+    assert [g.any(1).nonzero().flatten().tolist() for g in grads] == [[0, 1, 4], [2, 3]]
+    every = [torch.arange(6), torch.arange(4)]
+    losses = [
+        sampled_loss(
+            decoder,
+            rows,
+            index,
+            num_negatives=5,
+            candidates=c,
+            kind=kind,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for c in (None, every)
+    ]
+    assert losses[0].item() == losses[1].item()
+
+
+@pytest.mark.parametrize("kind", ["logistic", "softmax"])
 def test_sampled_loss_of_nothing_is_zero(kind: str) -> None:
     decoder = CPDecoder(2, 2).double()
     rows = [randn(3, 3), randn(2, 3)]

@@ -110,3 +110,5 @@ def test_small(nodes: int) -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match=r"one per channel, 1 \(got 0\)"):
         RelationEncoder([(1, ITEMS)], 3)(None, [])
+    with pytest.raises(ValueError, match="the encoder would read nothing"):
+        RelationEncoder([], 3)

@@ -44,6 +44,11 @@ def test_encoders_and_decoders_are_those_of_the_config() -> None:
     assert relation.out.out_features == 2 + 2  # rank, and a bias a relation
     spec = specs["rates"]
     assert isinstance(make_decoder(spec, ModelConfig(decoder="pairwise")), PairwiseDecoder)
+    triple = specs["tags"]
+    for name, product in (("pairwise", False), ("pairwise_cp", True)):
+        decoder = make_decoder(triple, ModelConfig(decoder=name))
+        assert isinstance(decoder, PairwiseDecoder)
+        assert decoder.product == product
     for name, around_ones in (("cp", False), ("cp_around_ones", True)):
         decoder = make_decoder(spec, ModelConfig(decoder=name))
         assert isinstance(decoder, CPDecoder)
@@ -73,6 +78,14 @@ def test_an_encoder_of_ones_own_reads_a_table_where_there_are_no_features() -> N
     assert model.encoders["user"].table is None
     assert model.encoders["film"].table.shape == (5, 3)
     assert model(data)["film"].shape == (5, 3)
+
+
+def test_one_slot_and_no_features_leave_a_table() -> None:
+    data = MultiModalHeteroData().add_modality("user", num_nodes=3)
+    data.add_hyperedges("buys", torch.tensor([[0, 1, 2]]), modalities=("user",), value=torch.ones(3))
+    model = HyperLearn.from_data(data, 2, "ratings")
+    assert isinstance(model.encoders["user"].encoder, EmbeddingEncoder)
+    assert model(data)["user"].shape == (3, 3)
 
 
 def test_a_modality_without_relation() -> None:
