@@ -65,6 +65,7 @@ def sampled_loss(
     index: Tensor,
     *,
     num_negatives: int,
+    candidates: Sequence[Tensor] | None = None,
     kind: str = "logistic",
     generator: torch.Generator | None = None,
     weight: Tensor | None = None,
@@ -84,6 +85,7 @@ def sampled_loss(
         rows: what it reads, one ``[N_s, in_channels]`` a slot.
         index: observed tuples ``[k, B]``.
         num_negatives: number of candidates a slot.
+        candidates: for each slot the items that they are drawn from; all where absent.
         kind: ``"logistic"`` or ``"softmax"``.
         generator: source of randomness, on the CPU.
         weight: weight of each tuple ``[B]``.
@@ -102,10 +104,13 @@ def sampled_loss(
     offset = decoder.offset.to(positive.dtype)
     total = positive.new_zeros(())
     for slot, context in enumerate(decoder.contexts(decoder.all_columns(named))):
-        candidates = torch.randint(rows[slot].size(0), (num_negatives,), generator=generator).to(index.device)
-        drawn = decoder.columns(slot, rows[slot].index_select(0, candidates))
+        pool = None if candidates is None else candidates[slot]
+        size = rows[slot].size(0) if pool is None else pool.numel()
+        items = torch.randint(size, (num_negatives,), generator=generator).to(index.device)
+        items = items if pool is None else pool[items]
+        drawn = decoder.columns(slot, rows[slot].index_select(0, items))
         negative = context @ drawn.t() + offset
-        same = candidates[None, :] == index[slot][:, None]
+        same = items[None, :] == index[slot][:, None]
         total = total + _weighted_mean(_PER_TUPLE[kind](positive, negative.masked_fill(same, -torch.inf)), weight)
     return total / len(rows)
 

@@ -17,6 +17,9 @@ from hyperlearn_pyg.nn.models.start import mean_value, start_biases, start_facto
 if TYPE_CHECKING:
     from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
 
+#: Start of the biases of items without an entry, where these are never drawn as negatives: rarer than those with one.
+_UNSEEN = -1.0
+
 
 def relations_of(modality: str, relations: Mapping[str, RelationSpec]) -> list[str]:
     """Return the relations that a modality takes part in, in order."""
@@ -70,8 +73,9 @@ def _table_width(relations: Mapping[str, RelationSpec], config: ModelConfig) -> 
 
 def make_decoder(spec: RelationSpec, config: ModelConfig) -> KruskalDecoder:
     """Build the decoder of one relation as ``config`` says."""
-    if config.decoder == "pairwise" and spec.order > 1:
-        return PairwiseDecoder(spec.order, config.rank, bias=config.bias)
+    if config.decoder.startswith("pairwise") and spec.order > 1:
+        product = config.decoder == "pairwise_cp"
+        return PairwiseDecoder(spec.order, config.rank, bias=config.bias, product=product)
     around_ones = config.decoder == "cp_around_ones"
     return CPDecoder(spec.order, config.rank, bias=config.bias, around_ones=around_ones)
 
@@ -120,6 +124,8 @@ def start(model: HyperLearn, inputs: ModelInputs, seed: int) -> None:
                 decoder.range.copy_(torch.stack(tuples.value.aminmax()))
         if decoder.bias:
             biases = start_biases(tuples, spec.sizes)
+            if not spec.has_value and model.config.negatives == "seen":
+                biases = [b.masked_fill(tuples.counts(s, len(b)) == 0, _UNSEEN) for s, b in enumerate(biases)]
             _place_biases(model, name, spec, biases)
         new = [m for m in spec.modalities if m not in placed and hasattr(model.encoders[m].encoder, "start")]
         if new:

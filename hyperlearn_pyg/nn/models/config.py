@@ -8,7 +8,7 @@ from typing import Any
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
 ENCODERS = ("diffusion", "relation", "embedding")
-DECODERS = ("cp", "cp_around_ones", "pairwise")
+DECODERS = ("cp", "cp_around_ones", "pairwise", "pairwise_cp")
 LOSSES = ("squared", "all_cells", "logistic", "softmax")
 
 
@@ -20,13 +20,15 @@ class ModelConfig:
         preset: name of the preset that the rest was taken from.
         rank: width of the item factors.
         encoder: encoder of each modality: ``"diffusion"`` (the paper's), ``"relation"`` or ``"embedding"``.
-        decoder: ``"cp"``, ``"cp_around_ones"`` or ``"pairwise"``.
+        decoder: ``"cp"``, ``"cp_around_ones"``, ``"pairwise"`` or ``"pairwise_cp"`` (their sum).
         bias: an additive bias for every item and relation.
         features: let item features in.
         clamp: keep predicted values inside the range of the training values.
         value_loss: loss of relations with values: ``"squared"`` or ``"all_cells"``.
         link_loss: loss of 0/1 relations: ``"logistic"``, ``"softmax"`` or ``"all_cells"``.
         num_negatives: candidates a slot of the sampled losses.
+        negatives: what they are drawn from: ``"all"`` items, or those ``"seen"`` in some training entry, so that
+            items without one are not pushed down.
         unobserved: weight of the cells not observed in ``"all_cells"``.
         smoothness: weight of the Dirichlet energy of the factors on the intra-modal graphs.
         l2: weight of the mean squared norm of the gathered rows (0/1 relations).
@@ -51,6 +53,7 @@ class ModelConfig:
     value_loss: str = "squared"
     link_loss: str = "logistic"
     num_negatives: int = 200
+    negatives: str = "all"
     unobserved: float = 0.05
     smoothness: float = 0.0
     l2: float = 0.0
@@ -69,6 +72,7 @@ class ModelConfig:
             ("decoder", DECODERS),
             ("value_loss", ("squared", "all_cells")),
             ("link_loss", ("logistic", "softmax", "all_cells")),
+            ("negatives", ("all", "seen")),
         ):
             value = getattr(self, key)
             if value not in choices:

@@ -298,6 +298,7 @@ class HyperLearn(Module):
             rows,
             entries.index,
             num_negatives=config.num_negatives,
+            candidates=inputs.tuples[name].seen if config.negatives == "seen" else None,
             kind=kind,
             generator=generator,
             weight=entries.weight,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -60,6 +61,15 @@ class Tuples:
 
     def __len__(self) -> int:
         return self.index.size(1)
+
+    def counts(self, slot: int, size: int) -> Tensor:
+        """Return how many entries each of the ``size`` items of a slot has."""
+        return torch.bincount(self.index[slot], minlength=size)
+
+    @cached_property
+    def seen(self) -> list[Tensor]:
+        """For each slot the items that some entry names, ascending."""
+        return [row.unique() for row in self.index]
 
     def take(self, positions: Tensor | None) -> Tuples:
         """Return the entries at ``positions``; all of them for None."""

@@ -44,7 +44,7 @@ def test_encoders_and_decoders_are_those_of_the_config() -> None:
     assert relation.out.out_features == 2 + 2  # rank, and a bias a relation
     spec = specs["rates"]
     assert isinstance(make_decoder(spec, ModelConfig(decoder="pairwise")), PairwiseDecoder)
-    triple = specs["tags"]
+    triple = RelationSpec(("user", "film", "tag"), (6, 5, 4), False)
     for name, product in (("pairwise", False), ("pairwise_cp", True)):
         decoder = make_decoder(triple, ModelConfig(decoder=name))
         assert isinstance(decoder, PairwiseDecoder)
@@ -69,6 +69,23 @@ def test_the_start_is_that_of_the_training_entries() -> None:
         assert torch.equal(model.encoders[m].encoder.start, table)
     assert model.decoders["follows"].offset.item() == 0
     assert model.encoders["user"].bias[:, 1].abs().max() == 0
+
+
+@pytest.mark.parametrize("negatives", ["all", "seen"])
+def test_items_without_an_entry_start_below_the_others_where_they_are_no_negatives(negatives: str) -> None:
+    data = MultiModalHeteroData().add_modality("user", num_nodes=4).add_modality("film", num_nodes=3)
+    mask = torch.tensor([True, True, False])
+    data.add_hyperedges("likes", torch.tensor([[0, 2, 3], [1, 0, 1]]), modalities=("user", "film"), train_mask=mask)
+    model = HyperLearn.from_data(data, 2, "links", negatives=negatives)
+    low = -1.0 if negatives == "seen" else 0.0
+    assert model.encoders["user"].bias.flatten().tolist() == [0.0, low, 0.0, low]
+    assert model.encoders["film"].bias.flatten().tolist() == [0.0, 0.0, low]
+    inputs = model.prepare(data, ("train",))
+    assert [s.tolist() for s in inputs.tuples["likes"].seen] == [[0, 2], [0, 1]]
+    before = model.encoders["user"].encoder.weight
+    model.loss(inputs, generator=torch.Generator().manual_seed(0)).backward()
+    assert before.grad is not None
+    assert bool((before.grad[[1, 3]] == 0).all()) == (negatives == "seen")
 
 
 def test_an_encoder_of_ones_own_reads_a_table_where_there_are_no_features() -> None:
