@@ -24,9 +24,10 @@ class CSR(NamedTuple):
 class Incidence:
     r"""A sparse matrix :math:`\mathbf{H} \in \mathbb{R}^{N \times M}` compressed by rows and by columns.
 
-    It is built once from a list of entries (a stable counting sort by row, another by column) and reused by every
-    product, layer and epoch. Duplicate entries are kept and add up. Values, where a product wants them, are given
-    with the product, in the order of the entries.
+    Each compressed form is built once, when it is first needed (a stable counting sort by row, another by column), and
+    reused by every product, layer and epoch. Duplicate entries are kept and add up. Values, where a product wants
+    them, are given with the product, in the order of the entries. The object keeps a copy of the entries: writing to
+    the tensor it was made from does not change it.
 
     Args:
         index: entries ``[2, nnz]``: row (node) and column (hyperedge) of each.
@@ -39,65 +40,46 @@ class Incidence:
 
     def __init__(self, index: Tensor, size: tuple[int, int], *, validate: bool = True) -> None:
         _check_index(index, size, validate)
-        self.size = (int(size[0]), int(size[1]))
-        self.nnz = int(index.size(1))
-        fits = max(*self.size, self.nnz) < _INT32_MAX
-        self.index = index.to(torch.int32 if fits else torch.int64, copy=True)  # a cache must not hold its own key
-        self.by_row, self.by_col = _compress(self.index, self.size)
+        self.size = (size[0], size[1])
+        self.nnz = index.size(1)
+        fits = max(size[0], size[1], self.nnz) < _INT32_MAX
+        self.index = index.to(torch.int32 if fits else torch.int64, copy=True)
+        self._by_row: CSR | None = None
+        self._by_col: CSR | None = None
+        self._degrees: dict[int, Tensor] = {}
 
     @property
     def device(self) -> torch.device:
         """Device of the structure."""
         return self.index.device
 
+    @property
+    def by_row(self) -> CSR:
+        """The rows (nodes) as bags of columns."""
+        if self._by_row is None:
+            perm, ptr = compress(self.index[0], self.size[0])
+            self._by_row = CSR(ptr, self.index[1].index_select(0, perm), perm)
+        return self._by_row
+
+    @property
+    def by_col(self) -> CSR:
+        """The columns (hyperedges) as bags of rows, which stand in ascending order."""
+        if self._by_col is None:
+            rows = self.by_row
+            second, ptr = compress(rows.idx, self.size[1])
+            perm = rows.perm.index_select(0, second)
+            self._by_col = CSR(ptr, self.index[0].index_select(0, perm), perm)
+        return self._by_col
+
     def row_degree(self, values: Tensor | None = None) -> Tensor:
-        """Return the sum of (absolute position-wise) ``values``, or the number of entries, of each row ``[N]``."""
-        return _degree(self.by_row, self.index[0], values, self.size[0])
+        """Return the sum of ``values [nnz]``, or the number of entries, of each row ``[N]``."""
+        return self._degree(0, values)
 
     def col_degree(self, values: Tensor | None = None) -> Tensor:
-        """Return the sum of ``values``, or the number of entries, of each column ``[M]``."""
-        return _degree(self.by_col, self.index[1], values, self.size[1])
+        """Return the sum of ``values [nnz]``, or the number of entries, of each column ``[M]``."""
+        return self._degree(1, values)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(size={self.size}, nnz={self.nnz}, device={self.device})"
-
-
-def incidence(index: Tensor, size: tuple[int, int], *, validate: bool = True) -> Incidence:
-    """Return the :class:`Incidence` of ``index``, built once per tensor as long as it is not written to."""
-    size = (int(size[0]), int(size[1]))
-    return _CACHE.get(index, size, lambda: Incidence(index, size, validate=validate))
-
-
-def compress(key: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Sort ``key [n]`` (values below ``size``) stably; return the permutation and the bag starts ``[size + 1]``."""
-    perm = torch.sort(key, stable=True).indices.to(key.dtype)
-    ptr = key.new_zeros(size + 1)
-    ptr[1:] = torch.bincount(key, minlength=size).cumsum(0)
-    return perm, ptr
-
-
-def safe_inverse(degree: Tensor, power: float = 1.0) -> Tensor:
-    """Return ``degree ** -power`` with zero, value and gradient, where ``degree`` is not positive."""
-    positive = degree > 0
-    return torch.where(positive, torch.where(positive, degree, 1.0).pow(-power), 0.0)
-
-
-def _degree(csr: CSR, key: Tensor, values: Tensor | None, size: int) -> Tensor:
-    if values is None:
-        return csr.ptr.diff()
-    return values.new_zeros(size).index_add(0, key, values)
-
-
-def _compress(index: Tensor, size: tuple[int, int]) -> tuple[CSR, CSR]:
-    row, col = index[0], index[1]
-    perm, row_ptr = compress(row, size[0])
-    col_sorted = col.index_select(0, perm)
-    second, col_ptr = compress(col_sorted, size[1])  # columns list their rows in ascending order
-    col_perm = perm.index_select(0, second)
-    return CSR(row_ptr, col_sorted, perm), CSR(col_ptr, row.index_select(0, col_perm), col_perm)
-
-
-def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
+    def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
     if index.dim() != 2 or index.size(0) != 2 or index.is_floating_point() or index.is_complex():
         raise ValueError(
             f"'index' must be an integer tensor of shape [2, nnz] (got {list(index.shape)}, {index.dtype}); "

@@ -9,10 +9,13 @@ from torch.nn import Parameter
 from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot, zeros
-from torch_geometric.utils import softmax
 
-from hyperlearn_pyg.ops.incidence import Incidence, incidence, safe_inverse
+from hyperlearn_pyg.nn.conv._input import HyperedgeIndex, check_rows, read_index
+from hyperlearn_pyg.ops.incidence import Incidence, safe_inverse
+from hyperlearn_pyg.ops.softmax import segment_softmax
 from hyperlearn_pyg.ops.spmm import spmm
+
+_MAC = 0.1  # a multiply-add of the linear map, in units of one number moved by the sparse product (measured)
 
 
 class HypergraphConv(MessagePassing):
@@ -21,21 +24,26 @@ class HypergraphConv(MessagePassing):
     .. math::
         \mathbf{X}^{\prime} = \mathbf{D}^{-1} \mathbf{H} \mathbf{W} \mathbf{B}^{-1} \mathbf{H}^{\top}
         \mathbf{X} \mathbf{\Theta} + \mathbf{b}
+        \qquad \text{or} \qquad
+        \mathbf{D}^{-1/2} \mathbf{H} \mathbf{W} \mathbf{B}^{-1} \mathbf{H}^{\top} \mathbf{D}^{-1/2}
+        \mathbf{X} \mathbf{\Theta} + \mathbf{b}
 
     with the incidence matrix :math:`\mathbf{H} \in \mathbb{R}^{N \times M}`, the hyperedge weights
     :math:`\mathbf{W} = \mathrm{diag}(w)`, and the degrees :math:`D_{ii} = \sum_e w_e H_{ie}`,
-    :math:`B_{ee} = \sum_i H_{ie}`. A node without hyperedges, and a hyperedge without nodes, give zeros. An
-    incidence that is listed twice counts twice.
+    :math:`B_{ee} = \sum_i H_{ie}`. The entries of :math:`\mathbf{H}` are ones, or the incidence weights where given;
+    an incidence that is listed twice counts twice. A node without hyperedges, and a hyperedge without nodes, give
+    zeros (before the bias).
 
     With attention, :math:`H_{ie} = \alpha_{ie}` (eq. 8 of the paper) in the product **and** in both degrees, so that
     a constant signal stays constant.
 
-    The signature and the parameter names are those of :class:`torch_geometric.nn.HypergraphConv`. Two differences,
-    both where PyG 2.8 departs from the formula: the hyperedge weights do enter the product, and the degrees are
-    those of the attended incidence.
+    The signature and the parameter names are those of :class:`torch_geometric.nn.HypergraphConv`, new options are
+    keyword-only behind them. PyG 2.8 departs from the formula in two places, which ``pyg_compat`` reproduces: the
+    hyperedge weights enter the degrees but not the product, and attention enters the product but not the degrees.
 
     Args:
-        in_channels: size of each input sample, or ``-1`` to derive it from the first input.
+        in_channels: size of each input sample, or ``-1`` to derive it from the first input; a pair for bipartite
+            input, of which the first is the source's and the second, where attention reads it, the target's.
         out_channels: size of each output sample (of each head).
         use_attention: learn the entries of the incidence matrix.
         attention_mode: ``"node"`` normalises over the nodes of a hyperedge, ``"edge"`` over the hyperedges of a node.
@@ -44,12 +52,21 @@ class HypergraphConv(MessagePassing):
         negative_slope: slope of the leaky ReLU of the attention scores.
         dropout: dropout probability of the attention coefficients.
         bias: learn an additive bias.
+        normalization: ``"row"`` or ``"symmetric"``.
+        pyg_compat: reproduce the numbers of PyG 2.8.
+        cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
+        validate: check that the index lies in range (reads the index once per new tensor).
         **kwargs: further arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
-        * input: node features ``[N, in_channels]``, hyperedge index ``[2, nnz]`` (node, hyperedge), hyperedge weights
-          ``[M]`` (optional), hyperedge features ``[M, in_channels]`` (optional)
-        * output: ``[N, heads * out_channels]``, or ``[N, out_channels]`` where the heads are averaged
+        * input: node features ``[*, N, in_channels]``; or a pair ``(x_source, x_target)`` for one half of the way: from
+          nodes to hyperedges or back, in the direction of the index
+        * hyperedge index ``[2, nnz]`` (node, hyperedge); hyperedge weights ``[M]``; hyperedge features
+          ``[M, in_channels]``
+        * output: ``[*, N, heads * out_channels]``, or ``[*, N, out_channels]`` where the heads are averaged
+
+    Raises:
+        ValueError: a mode is unknown, heads without attention, or a shape or an index does not fit.
 
     Example:
         >>> conv = HypergraphConv(8, 4)
@@ -59,7 +76,7 @@ class HypergraphConv(MessagePassing):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         use_attention: bool = False,
         attention_mode: str = "node",
@@ -68,12 +85,21 @@ class HypergraphConv(MessagePassing):
         negative_slope: float = 0.2,
         dropout: float = 0,
         bias: bool = True,
+        *,
+        normalization: str = "row",
+        pyg_compat: bool = False,
+        cached: bool = True,
+        validate: bool = True,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("aggr", "add")
         super().__init__(flow="source_to_target", node_dim=0, **kwargs)
         if attention_mode not in ("node", "edge"):
             raise ValueError(f"'attention_mode' must be 'node' or 'edge' (got {attention_mode!r})")
+        if normalization not in ("row", "symmetric"):
+            raise ValueError(f"'normalization' must be 'row' or 'symmetric' (got {normalization!r})")
+        if pyg_compat and normalization != "row":
+            raise ValueError("'pyg_compat' goes with normalization='row': PyG has no other")
         if heads < 1 or (heads > 1 and not use_attention):
             raise ValueError(f"'heads' must be 1 without attention, and at least 1 with it (got {heads})")
         self.in_channels = in_channels
@@ -84,9 +110,16 @@ class HypergraphConv(MessagePassing):
         self.concat = concat
         self.negative_slope = negative_slope
         self.dropout = dropout
-        self.lin = Linear(in_channels, heads * out_channels, bias=False, weight_initializer="glorot")
+        self.normalization = normalization
+        self.pyg_compat = pyg_compat
+        self.cached = cached
+        self.validate = validate
+        source, target = in_channels if isinstance(in_channels, tuple) else (in_channels, in_channels)
+        self.lin = Linear(source, heads * out_channels, bias=False, weight_initializer="glorot")
         if use_attention:
             self.att = Parameter(torch.empty(1, heads, 2 * out_channels))
+        if use_attention and isinstance(in_channels, tuple):
+            self.lin_target = Linear(target, heads * out_channels, bias=False, weight_initializer="glorot")
         if bias:
             self.bias = Parameter(torch.empty(heads * out_channels if concat else out_channels))
         else:
@@ -99,87 +132,116 @@ class HypergraphConv(MessagePassing):
         self.lin.reset_parameters()
         if self.use_attention:
             glorot(self.att)
+        if hasattr(self, "lin_target"):
+            self.lin_target.reset_parameters()
         zeros(self.bias)
 
     def forward(
         self,
-        x: Tensor,
-        hyperedge_index: Tensor | Incidence,
+        x: Tensor | tuple[Tensor, Tensor | None],
+        hyperedge_index: HyperedgeIndex,
         hyperedge_weight: Tensor | None = None,
         hyperedge_attr: Tensor | None = None,
         num_edges: int | None = None,
-    ) -> Tensor:
+        *,
+        incidence_weight: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+        return_hyperedges: bool = False,
+        return_attention_weights: bool | None = None,
+    ) -> Any:
         """Run the layer.
 
         Args:
-            x: node features ``[N, in_channels]``.
-            hyperedge_index: entries of the incidence matrix ``[2, nnz]``: node and hyperedge of each; or an
-                :class:`~hyperlearn_pyg.ops.Incidence`, whose two compressed forms are then reused.
-            hyperedge_weight: weights ``[M]``; ones where absent.
-            hyperedge_attr: hyperedge features ``[M, in_channels]`` for attention; where absent, the mean of the
+            x: node features ``[*, N, in_channels]``; or ``(x_source, x_target)`` for one half of the way: the rows of
+                ``hyperedge_index`` are then source and target, as of a bipartite edge type. From nodes to hyperedges
+                the output is the (weighted) mean of the members, from hyperedges to nodes that of the hyperedges.
+            hyperedge_index: the incidences ``[2, nnz]`` (node, hyperedge), an ``EdgeIndex``, a transposed sparse
+                matrix ``[M, N]`` of torch or torch_sparse, or an :class:`~hyperlearn_pyg.ops.Incidence`.
+            hyperedge_weight: weights ``[M]``, fixed or learnt; ones where absent. On the way from nodes to hyperedges
+                alone they play no part.
+            hyperedge_attr: hyperedge features ``[*, M, in_channels]`` for attention; where absent, the mean of the
                 members' features.
-            num_edges: the number of hyperedges ``M``; where absent, taken from the weights, the features or the
-                largest index.
+            num_edges: the number of hyperedges ``M``; where absent, taken from ``size``, the weights, the features or
+                the largest index.
+            incidence_weight: weight of each incidence ``[nnz]``.
+            size: ``(N, M)``.
+            return_hyperedges: also return the hyperedge features ``[*, M, ...]`` on the way (before the weights).
+            return_attention_weights: also return ``(hyperedge_index, alpha)`` with ``alpha [nnz, heads]``.
 
         Raises:
             ValueError: a shape or an index does not fit.
         """
-        inc = self._incidence(x, hyperedge_index, hyperedge_weight, hyperedge_attr, num_edges)
-        _check_rows("hyperedge_weight", hyperedge_weight, inc.size[1])
-        _check_rows("hyperedge_attr", hyperedge_attr, inc.size[1])
-        if not self.use_attention:
-            out = _convolve(inc, self.lin(x), hyperedge_weight, None)
+        if isinstance(x, tuple):
+            self._check_direction(x, hyperedge_weight)
+        step = read_step(self, x, hyperedge_index, hyperedge_weight, hyperedge_attr, num_edges, incidence_weight, size)
+        alpha = None
+        if self.use_attention:
+            out, edges, alpha = self._attend(step)
         else:
-            out = self._attend(inc, x, hyperedge_weight, hyperedge_attr)
-        return out if self.bias is None else out + self.bias
+            out, edges = self._convolve(step, return_hyperedges)
+        out = out if self.bias is None else out + self.bias
+        if not return_hyperedges and not return_attention_weights:
+            return out
+        more = ([edges] if return_hyperedges else []) + (
+            [(hyperedge_index, alpha)] if return_attention_weights else []
+        )
+        return (out, *more)
 
-    def _incidence(
-        self, x: Tensor, index: Tensor | Incidence, weight: Tensor | None, attr: Tensor | None, num_edges: int | None
-    ) -> Incidence:
-        if isinstance(index, Incidence):
-            if index.size[0] != x.size(0):
-                raise ValueError(f"'x' must have {index.size[0]} rows, as the incidence (got {x.size(0)})")
-            return index
-        if num_edges is None:
-            given = weight if weight is not None else attr
-            num_edges = given.size(0) if given is not None else int(index[1].max()) + 1 if index.numel() else 0
-        return incidence(index, (x.size(0), num_edges))
+    def _check_direction(self, x: tuple[Tensor, Tensor | None], weight: Tensor | None) -> None:
+        if self.direction == "auto" and self.normalization == "symmetric":
+            raise ValueError("a pair as 'x' with normalization='symmetric' needs direction='to_hyperedge' or 'to_node'")
+        both = x[1] is not None and weight is not None and x[0].size(-2) == x[1].size(-2)
+        if self.direction == "auto" and both:
+            raise ValueError(
+                "'hyperedge_weight' fits source and target alike: say which one holds the hyperedges, with "
+                "direction='to_hyperedge' or 'to_node'"
+            )
 
-    def _attend(self, inc: Incidence, x: Tensor, weight: Tensor | None, attr: Tensor | None) -> Tensor:
-        if attr is None:
-            attr = spmm(inc, x, transpose=True) * safe_inverse(inc.col_degree().to(x.dtype))[:, None]
-        x = self.lin(x).view(-1, self.heads, self.out_channels)
-        attr = self.lin(attr).view(-1, self.heads, self.out_channels)
-        att_node, att_edge = self.att.split(self.out_channels, dim=-1)
+    def _convolve(self, step: Step, keep_edges: bool) -> tuple[Tensor, Tensor | None]:
+        """Run without attention; the linear map goes where the rows are fewest and narrowest."""
+        place = _place(step, self.out_channels, keep_edges)
+        x = self.lin(step.x) if place == "before" else step.x
+        x, shape = rows_first(x)
+        scales = step.scales(self.normalization, self.pyg_compat)
+        if step.direction != "to_node":
+            x = propagate(step.inc, x, step.messages(self), scales.into_edges, transpose=True)
+        edges = x
+        if place == "between":
+            edges = x = self.lin(x)
+        if step.direction != "to_hyperedge":
+            x = propagate(step.inc, x, step.messages(self), scales.into_nodes, transpose=False)
+        x, edges = rows_back(x, shape), rows_back(edges, shape)
+        return (self.lin(x) if place == "after" else x), edges
+
+    def _attend(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """Run with attention, head by head: nothing of shape ``[nnz, heads, channels]`` is made."""
+        alpha = self._alpha(step)
+        kept = F.dropout(alpha, p=self.dropout, training=self.training)
+        shape = step.x.shape[:-2]
+        heads = self._heads(self.lin(step.x))
+        outs, edges = [], []
+        for head in range(heads.size(1)):
+            own = step.attended(kept[:, head] if alpha.dim() == 2 else kept)
+            scales = own.scales(self.normalization, self.pyg_compat)
+            x = heads[:, head]
+            if step.direction != "to_node":
+                x = propagate(step.inc, x, own.messages(self), scales.into_edges, transpose=True)
+            edges.append(x)
+            if step.direction != "to_hyperedge":
+                x = propagate(step.inc, x, own.messages(self), scales.into_nodes, transpose=False)
+            outs.append(x)
+        return self._join(outs, shape), self._join(edges, shape), alpha.view(step.inc.nnz, *shape, self.heads)
+
+    def _alpha(self, step: Step) -> Tensor:
+        """Return the attention coefficients ``[nnz, prod(*) * heads]`` (eq. 8)."""
+        lin = getattr(self, "lin_target", self.lin)
+        att_x, att_other = self.att.split(self.out_channels, dim=-1)
         # <att, [x_i || x_e]> splits into a part per node and a part per hyperedge
-        node_score, edge_score = (x * att_node).sum(-1), (attr * att_edge).sum(-1)
-        row, col = inc.index.long()
-        alpha = F.leaky_relu(node_score[row] + edge_score[col], self.negative_slope)
-        if self.attention_mode == "node":
-            alpha = softmax(alpha, col, num_nodes=inc.size[1])
-        else:
-            alpha = softmax(alpha, row, num_nodes=inc.size[0])
-        alpha = F.dropout(alpha, p=self.dropout, training=self.training)
-        outs = [_convolve(inc, x[:, h], weight, alpha[:, h]) for h in range(self.heads)]
-        return torch.cat(outs, dim=-1) if self.concat else torch.stack(outs).mean(0)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.in_channels}, {self.out_channels})"
-
-
-def _convolve(inc: Incidence, x: Tensor, weight: Tensor | None, values: Tensor | None) -> Tensor:
-    """Return D^-1 H W B^-1 H^T x, where ``values`` are the entries of H."""
-    middle = safe_inverse(inc.col_degree(values).to(x.dtype))
-    if weight is not None:
-        middle = middle * weight.to(x.dtype)
-    if weight is None:
-        degree = inc.row_degree(values).to(x.dtype)
-    else:
-        degree = spmm(inc, weight[:, None].to(x.dtype), values).squeeze(1)
-    out = spmm(inc, x, values, transpose=True) * middle[:, None]
-    return spmm(inc, out, values) * safe_inverse(degree)[:, None]
-
-
-def _check_rows(name: str, value: Tensor | None, rows: int) -> None:
-    if value is not None and value.size(0) != rows:
-        raise ValueError(f"'{name}' must have {rows} rows, one per hyperedge (got {value.size(0)})")
+        own = (self._heads(self.lin(step.x)) * self._repeat(att_x, step)).sum(-1)
+        other = (self._heads(lin(step.other())) * self._repeat(att_other, step)).sum(-1)
+        nodes, edges = (other, own) if step.direction == "to_node" else (own, other)
+        row, col = step.inc.index
+        score = F.leaky_relu(nodes.index_select(0, row) + edges.index_select(0, col), self.negative_slope)
+        if step.values is not None:
+            score = score.masked_fill((step.values == 0)[:, None], -torch.inf)
+        return segment_softmax(step.inc, score, by_row=self.attention_mode == "edge")
