@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.training.loop import STATE_FILE
 from hyperlearn_pyg.training.progress import Progress
 
@@ -194,3 +196,34 @@ def test_movielens(cli, data_dir, tmp_path):
     assert "sRGCNN" in report
     assert "Star Wars" in report
     assert "Star Wars" in cli("neighbors", "50", "--modality", "film", "--run", out).out
+
+
+def test_nothing_held_out(cli, tables):
+    Path("one.csv").write_text("who,film,stars\nu1,f1,3\n")
+    Path("small.toml").write_text(
+        '[modality.user]\n[modality.film]\n[relation.rates]\nfile = "one.csv"\nvalue = "stars"\n'
+        'columns = { user = "who", film = "film" }\n'
+    )
+    ended = cli("fit", "small.toml", "--out", "o", "-q", "--epochs", 2)
+    assert (ended.code, ended.err) == (0, "")
+    assert "nothing was held out: no metric to show" in ended.out
+
+
+@pytest.mark.parametrize("kind", [ValueError, InputError])
+def test_data_that_no_model_can_be_built_on(cli, tables, tree, monkeypatch, kind):
+    def from_data(*_, **__):
+        raise kind("no entry to train on")
+
+    monkeypatch.setattr("hyperlearn_pyg.cli.fit.HyperLearn.from_data", from_data)
+    before = tree(tables)
+    assert cli("fit", "small.toml") == (2, "", "error: no entry to train on\n")
+    assert tree(tables) == before
+
+
+def test_a_reader_that_went_away_is_no_error(cli, tables, monkeypatch):
+    def fit(*_, **__):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("hyperlearn_pyg.cli.fit.fit", fit)
+    ended = cli("fit", "small.toml", "-q")
+    assert (ended.code, ended.err) == (1, "")
