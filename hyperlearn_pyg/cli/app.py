@@ -260,6 +260,6 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
             cells = [part.get(relation, {}).get(metric) for part in (validation, test)]
             row = ("" if cell is None else f"{cell:.4f}" for cell in cells)
             table.add_row(Text(relation), metric, *row, "\n".join(shown))
-    _out.print(table)
+    _out.print(table if table.row_count else "nothing was held out: no metric to show")
     step = 1000 * metrics["seconds_per_step"]
     _out.print(f"{metrics['seconds']:.1f} s of training, {step:.1f} ms a step, best epoch {metrics['best_epoch']}")

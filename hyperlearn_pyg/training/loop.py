@@ -204,15 +204,18 @@ class _Trainer:
             loss.backward()
         value = loss.item()
         if not math.isfinite(value):
-            raise InputError(
-                f"the loss became {value} in epoch {self.epoch + 1}: lower train.lr (now {self.config.lr}) or set "
-                "train.clip_norm, and check the features and values for very large numbers"
-            )
+            raise self._diverged(f"the loss became {value}", self.epoch + 1)
         if self.config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         self._update_average()
         return value
+
+    def _diverged(self, what: str, epoch: int) -> InputError:
+        return InputError(
+            f"{what} in epoch {epoch}: lower train.lr (now {self.config.lr}) or set train.clip_norm, and check the "
+            "features and values for very large numbers"
+        )
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -233,6 +236,8 @@ class _Trainer:
             mean.copy_(now)
 
     def _end_epoch(self, inputs: ModelInputs, bar: Progress, writer: Any) -> None:
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):  # the last step has no loss after it
+            raise self._diverged("weights became infinite or NaN", self.epoch)
         row: dict[str, Any] = {
             "phase": "refit" if self.phase else "select",
             "epoch": self.epoch,

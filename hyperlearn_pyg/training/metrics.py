@@ -62,11 +62,15 @@ def corrupt(index: Tensor, known: Tensor, sizes: Sequence[int], generator: torch
 
 
 def auc_ap(positive: Tensor, negative: Tensor) -> tuple[float, float]:
-    """Return the area under the ROC curve and the average precision of two sets of scores; NaN if one is empty."""
-    if positive.numel() == 0 or negative.numel() == 0:
+    """Return the area under the ROC curve and the average precision of two sets of scores.
+
+    NaN if one is empty or a score is no finite number.
+    """
+    scores = torch.cat([positive, negative])
+    if positive.numel() == 0 or negative.numel() == 0 or not bool(scores.isfinite().all()):
         return float("nan"), float("nan")
     label = torch.cat([torch.ones_like(positive), torch.zeros_like(negative)]).cpu().numpy()
-    score = torch.cat([positive, negative]).cpu().numpy()
+    score = scores.cpu().numpy()
     return float(roc_auc_score(label, score)), float(average_precision_score(label, score))
 
 

@@ -54,14 +54,15 @@ _RATINGS_TRAINING: dict[str, Any] = {
 _LINKS_MODEL: dict[str, Any] = {
     "rank": 32,
     "encoder": "embedding",
-    "decoder": "pairwise",
-    "num_negatives": 200,
+    "decoder": "pairwise_cp",
+    "num_negatives": 100,
+    "negatives": "seen",
     "l2": 1e-2,
 }
 _LINKS_TRAINING: dict[str, Any] = {
-    "epochs": 40,
+    "epochs": 24,
     "lr": 1e-2,
-    "batch_size": 4096,
+    "batch_size": 256,
     "eval_every": 2,
     "patience": 4,
     "refit": True,
