@@ -79,7 +79,54 @@ class Incidence:
         """Return the sum of ``values [nnz]``, or the number of entries, of each column ``[M]``."""
         return self._degree(1, values)
 
-    def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
+    def _degree(self, axis: int, values: Tensor | None) -> Tensor:
+        if values is not None:
+            return values.new_zeros(self.size[axis]).index_add(0, self.index[axis], values)
+        if axis not in self._degrees:
+            self._degrees[axis] = (self.by_col if axis else self.by_row).ptr.diff()
+        return self._degrees[axis]
+
+    def t(self) -> Incidence:
+        """Return the transpose; it shares the compressed forms."""
+        out = object.__new__(type(self))
+        out.size, out.nnz, out.index = (self.size[1], self.size[0]), self.nnz, self.index.flip(0)
+        out._by_row, out._by_col = self.by_col, self.by_row
+        out._degrees = {1 - axis: degree for axis, degree in self._degrees.items()}
+        return out
+
+    def __repr__(self) -> str:
+        cached = (self._by_row is not None) + (self._by_col is not None) + len(self._degrees)
+        return f"{type(self).__name__}(size={self.size}, nnz={self.nnz}, device={self.device}, cached={cached})"
+
+
+def incidence(index: Tensor, size: tuple[int, int], *, validate: bool = True, cached: bool = True) -> Incidence:
+    """Return the :class:`Incidence` of ``index``.
+
+    It is built once per tensor, as long as the tensor lives and is not written to; with ``cached=False``, and inside
+    a compiled or exported graph, at each call.
+    """
+    if torch.compiler.is_compiling():
+        return Incidence(index, size, validate=False)
+    if not cached:
+        return Incidence(index, size, validate=validate)
+    return _CACHE.get(index, size, lambda: Incidence(index, size, validate=validate))
+
+
+def compress(key: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Sort ``key [n]`` (values below ``size``) stably; return the permutation and the bag starts ``[size + 1]``."""
+    perm = torch.sort(key, stable=True).indices.to(key.dtype)
+    ptr = key.new_zeros(size + 1)
+    ptr[1:] = torch.bincount(key, minlength=size).cumsum(0)
+    return perm, ptr
+
+
+def safe_inverse(degree: Tensor, power: float = 1.0) -> Tensor:
+    """Return ``degree ** -power`` with zero, value and gradient, where ``degree`` is not positive."""
+    positive = degree > 0
+    return torch.where(positive, torch.where(positive, degree, 1.0).pow(-power), 0.0)
+
+
+def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
     if index.dim() != 2 or index.size(0) != 2 or index.is_floating_point() or index.is_complex():
         raise ValueError(
             f"'index' must be an integer tensor of shape [2, nnz] (got {list(index.shape)}, {index.dtype}); "

@@ -10,10 +10,8 @@ from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot, zeros
 
-from hyperlearn_pyg.nn.conv._input import HyperedgeIndex, check_rows, read_index
-from hyperlearn_pyg.ops.incidence import Incidence, safe_inverse
+from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate, read_step, rows_back, rows_first
 from hyperlearn_pyg.ops.softmax import segment_softmax
-from hyperlearn_pyg.ops.spmm import spmm
 
 _MAC = 0.1  # a multiply-add of the linear map, in units of one number moved by the sparse product (measured)
 
@@ -53,6 +51,8 @@ class HypergraphConv(MessagePassing):
         dropout: dropout probability of the attention coefficients.
         bias: learn an additive bias.
         normalization: ``"row"`` or ``"symmetric"``.
+        direction: what a pair as ``x`` means: ``"to_hyperedge"``, ``"to_node"``, or ``"auto"``: to the hyperedges,
+            unless the weights are as many as the source's rows.
         pyg_compat: reproduce the numbers of PyG 2.8.
         cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
         validate: check that the index lies in range (reads the index once per new tensor).
@@ -87,6 +87,7 @@ class HypergraphConv(MessagePassing):
         bias: bool = True,
         *,
         normalization: str = "row",
+        direction: str = "auto",
         pyg_compat: bool = False,
         cached: bool = True,
         validate: bool = True,
@@ -98,6 +99,8 @@ class HypergraphConv(MessagePassing):
             raise ValueError(f"'attention_mode' must be 'node' or 'edge' (got {attention_mode!r})")
         if normalization not in ("row", "symmetric"):
             raise ValueError(f"'normalization' must be 'row' or 'symmetric' (got {normalization!r})")
+        if direction not in ("auto", "to_hyperedge", "to_node"):
+            raise ValueError(f"'direction' must be 'auto', 'to_hyperedge' or 'to_node' (got {direction!r})")
         if pyg_compat and normalization != "row":
             raise ValueError("'pyg_compat' goes with normalization='row': PyG has no other")
         if heads < 1 or (heads > 1 and not use_attention):
@@ -111,6 +114,7 @@ class HypergraphConv(MessagePassing):
         self.negative_slope = negative_slope
         self.dropout = dropout
         self.normalization = normalization
+        self.direction = direction
         self.pyg_compat = pyg_compat
         self.cached = cached
         self.validate = validate
@@ -175,6 +179,7 @@ class HypergraphConv(MessagePassing):
             self._check_direction(x, hyperedge_weight)
         step = read_step(self, x, hyperedge_index, hyperedge_weight, hyperedge_attr, num_edges, incidence_weight, size)
         alpha = None
+        edges: Tensor | None
         if self.use_attention:
             out, edges, alpha = self._attend(step)
         else:
@@ -245,3 +250,37 @@ class HypergraphConv(MessagePassing):
         if step.values is not None:
             score = score.masked_fill((step.values == 0)[:, None], -torch.inf)
         return segment_softmax(step.inc, score, by_row=self.attention_mode == "edge")
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """Bring ``[*, N, heads * C]`` into the form ``[N, prod(*) * heads, C]``."""
+        return rows_first(x)[0].view(x.size(-2), -1, self.out_channels)
+
+    def _repeat(self, att: Tensor, step: Step) -> Tensor:
+        return att.repeat(1, step.x.shape[:-2].numel(), 1)
+
+    def _join(self, parts: list[Tensor], shape: torch.Size) -> Tensor:
+        """Undo :meth:`_heads`, heads concatenated or averaged."""
+        out = torch.stack(parts, dim=1).view(parts[0].size(0), *shape, self.heads, self.out_channels)
+        out = out.flatten(-2) if self.concat else out.mean(-2)
+        return out.movedim(0, -2) if shape else out
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.in_channels}, {self.out_channels})"
+
+
+def _place(step: Step, out_channels: int, keep_edges: bool) -> str:
+    """Say where the linear map costs least: before, between or after the two passes."""
+    if step.direction != "round_trip" or step.x.dim() > 2:
+        return "before"
+    width = step.x.size(1)
+    if torch.compiler.is_compiling():  # a choice by sizes would be compiled anew for each side of it
+        return "before" if keep_edges or out_channels <= width else "after"
+    (nodes, edges), moved = step.inc.size, step.inc.nnz
+    costs = {
+        "before": _MAC * nodes * width * out_channels + 2 * moved * out_channels,
+        "between": _MAC * edges * width * out_channels + moved * (width + out_channels),
+        "after": _MAC * nodes * width * out_channels + 2 * moved * width,
+    }
+    if keep_edges:
+        del costs["after"]
+    return min(costs, key=lambda place: costs[place])
