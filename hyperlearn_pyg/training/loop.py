@@ -162,7 +162,9 @@ class _Trainer:
             self.model.load_state_dict(self.initial)
         self.model.start(self.data, splits=PHASES[phase])
         config = self.config
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )  # one pass over each table, without temporaries
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()} if config.ema else {}
 
     def _last_epoch(self) -> int:

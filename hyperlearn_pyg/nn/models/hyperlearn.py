@@ -164,7 +164,7 @@ class HyperLearn(Module):
         out = []
         for m in self.relations[relation].modalities:
             table = factors[m]
-            if self.decoders[relation].bias:
+            if self.decoders[relation].bias and table.size(1) > self.rank + 1:
                 at = self.rank + self._relations_of(m).index(relation)
                 table = torch.cat([table[:, : self.rank], table[:, at : at + 1]], dim=1)
             out.append(table if self.decoders[relation].bias else table[:, : self.rank])
