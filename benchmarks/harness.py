@@ -123,13 +123,21 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
-def write_results(name: str, payload: Mapping[str, Any], markdown: str, *, folder: Path = RESULTS) -> tuple[Path, Path]:
+def write_results(
+    name: str,
+    payload: Mapping[str, Any],
+    markdown: str,
+    *,
+    place: Mapping[str, Any] | None = None,
+    folder: Path = RESULTS,
+) -> tuple[Path, Path]:
     """Write ``<date>-<name>.json`` and ``.md``, whole or not at all; a later run of the day replaces them.
 
     Args:
         name: short name of the benchmark.
         payload: what goes into the JSON file, beside the date and :func:`environment`; rows may be :class:`Row`.
         markdown: the note, without its title line.
+        place: :func:`environment` as it was at the start of the run, when the code was read; as it is now where absent.
         folder: where to write.
 
     Returns:
@@ -137,7 +145,8 @@ def write_results(name: str, payload: Mapping[str, Any], markdown: str, *, folde
     """
     folder.mkdir(parents=True, exist_ok=True)
     date = datetime.date.today().isoformat()
-    place = environment()
+    now = environment()
+    place = {**(now if place is None else place), "load_at_end": now["load"]}
     paths = folder / f"{date}-{name}.json", folder / f"{date}-{name}.md"
     content = {"benchmark": name, "date": date, "environment": place, **payload}
     with atomic_path(paths[0]) as path:
@@ -151,8 +160,8 @@ def _where(place: Mapping[str, Any]) -> str:
     found = ", ".join(f"{package} {number}" for package, number in place["versions"].items())
     return (
         f"{place['processor']}, {place['cores']} cores, {place['memory_gib']} GiB, {place['threads']} thread(s), "
-        f"accelerator: {place['accelerator'] or 'none'}, load at the end {place['load']}. Revision "
-        f"{place['revision']}. {found}."
+        f"accelerator: {place['accelerator'] or 'none'}, load {place['load']} at the start and "
+        f"{place['load_at_end']} at the end. Revision {place['revision']}. {found}."
     )
 
 

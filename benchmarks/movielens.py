@@ -21,7 +21,7 @@ import torch
 from baselines import FORMS, SRGCNN, als, clipped_rmse, global_mean, item_biases, ratings_of, train
 from baselines.ratings import Array, Ratings
 from baselines.srgcnn import starts_of
-from harness import COLUMNS, RESULTS, Row, interleave, markdown_table, print_table, spread, write_results
+from harness import COLUMNS, RESULTS, Row, environment, interleave, markdown_table, print_table, spread, write_results
 from scipy.sparse import csr_matrix
 
 from hyperlearn_pyg.data import MultiModalHeteroData
@@ -38,6 +38,7 @@ BIAS_GRID = [{"ridge_row": a, "ridge_col": b} for a in (2.0, 5.0, 10.0) for b in
 ALS_GRID = [{"ridge": a, "sweeps": s} for a in (8.0, 10.0, 12.0, 15.0, 20.0) for s in (10, 30)]
 GRAPH_GRID = [{"ridge": a, "smoothness": s, "sweeps": 15} for a in (1.0, 3.0, 6.0) for s in (5.0, 10.0, 15.0, 20.0)]
 SRGCNN_STEPS = 800
+STILL_FALLING = ": the best step was the last one allowed, so the number of steps limits this row"
 SRGCNN_GRID = [
     {"published": True, "lr": 3e-2, "gamma": 1e-10, "share": 1.0},
     {"published": True, "lr": 3e-2, "gamma": 1e-10, "share": 0.5},
@@ -179,7 +180,7 @@ def srgcnn_row(data: MultiModalHeteroData, seeds: Sequence[int], steps: int, gri
         "grid": [[g, t.score] for g, t in zip(grid, tried, strict=True)],
         "best_step": best,
     }
-    note = f"{_settings(chosen)}, best steps {best} of {steps}"
+    note = f"{_settings(chosen)}, best steps {best} of {steps}{STILL_FALLING if max(best) == steps else ''}"
     return Row("sRGCNN-style, given graphs", test, validation, prices, seconds, note=note, extra=extra)
 
 
@@ -274,7 +275,8 @@ TABLE_NOTE = """
 Mean ± sample deviation over seeds. Validation: a tenth of the training entries, by which every choice was made; the
 test entries were scored once a seed, after a refit on all training entries. The two columns cannot be compared: the
 test part holds other users than a random part. Seconds: selection of the step or epoch and the refit (floors: the refit
-alone), without the search of a grid. A step of ALS is a sweep. Rows marked published are printed by their authors.
+alone), without the search of a grid. A step of ALS is a sweep. Rows were timed one after the other: where the load
+changed in between, their times cannot be compared. Rows marked published are printed by their authors.
 """
 SRGCNN_NOTE = f"""
 The sRGCNN-style row had the same protocol as the others: settings from {len(SRGCNN_GRID)} on validation (seed 0), step
@@ -319,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--quick", action="store_true", help="a few steps of everything: the numbers mean nothing")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    began = time.perf_counter()
+    began, place = time.perf_counter(), environment()
     made, given = load(args.data, args.root)
     ratios, record = step_ratios(given, 1 if args.quick else 25)
     rows = [*measure(made, given, range(1 if args.quick else args.seeds), args.quick), *PUBLISHED]
@@ -329,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     folder = args.out or (None if args.quick else RESULTS)
     if folder is not None:
         payload = {"seeds": args.seeds, "quick": args.quick, "seconds": seconds, "rows": rows, "steps": record}
-        for path in write_results("movielens", payload, note(rows, ratios, seconds), folder=folder):
+        for path in write_results("movielens", payload, note(rows, ratios, seconds), place=place, folder=folder):
             print(path)
     return rows
 

@@ -108,6 +108,33 @@ def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
             raise
 
 
+def load_torch(path: Path, version: int, keys: set[str], what: str, way_out: str) -> dict[str, Any]:
+    """Read a dict that this package wrote with ``torch.save``; nothing but tensors and plain values is unpickled.
+
+    Args:
+        path: the file.
+        version: its entry ``format`` must be this.
+        keys: further entries that it must have.
+        what: what the file is called in messages.
+        way_out: what a reader of a message can do.
+
+    Raises:
+        InputError: the file is damaged, something else, or of another format.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(f"'{path}' is damaged ({type(error).__name__}): {way_out}") from error
+    if not isinstance(state, dict) or not {"format", *keys} <= state.keys():
+        raise InputError(f"'{path}' is no {what} of hyperlearn_pyg: {way_out}")
+    if state["format"] != version:
+        raise InputError(
+            f"'{path}' has format {state['format']!r}, expected {version}: use the version of hyperlearn_pyg that "
+            f"wrote it, or {way_out}"
+        )
+    return state
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 digest of a file in hexadecimal."""
     with open(path, "rb") as file:

@@ -243,7 +243,7 @@ def _has_fractions(column: Column) -> bool:
 def _refers_to(column: Column, owners: Sequence[Guess]) -> str | None:
     """Return the modality whose ids a column holds: by its name, or by ids that cannot coincide by chance."""
     for owner in owners:
-        assert owner.id is not None
+        assert owner.id is not None, "owners are the guesses with an id"
         same_name = column.name.lower() == owner.id.lower() and column.stem != ""
         if same_name or column.stem == owner.modality or singular(column.name) == owner.modality:
             return owner.modality

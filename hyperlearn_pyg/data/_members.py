@@ -45,9 +45,7 @@ def by_slot(members: Any, modalities: Sequence[Slot] | None, name: str) -> dict[
     for edge_type in edge_types:
         if edge_types.count(edge_type) > 1:
             m = edge_type[0]
-            raise ValueError(
-                f"two slots of '{name}' are both {edge_type}: name roles, as in ('{m}', 'follower')"
-            )
+            raise ValueError(f"two slots of '{name}' are both {edge_type}: name roles, as in ('{m}', 'follower')")
     return dict(zip(edge_types, rows, strict=True))
 
 

@@ -109,7 +109,7 @@ def draft_config(files: Sequence[Path], *, base: Path | None = None) -> str:
 
 
 def _modality(guess: Guess, relations: Sequence[Guess], folder: Path) -> str:
-    assert guess.id is not None
+    assert guess.id is not None, "only a guess with an id becomes a modality"
     rows = guess.columns[guess.id].rows
     lines = [f"[modality.{_key(guess.modality)}]  # {rows} items", *_file(guess, folder)]
     lines.append(_line("id", guess.id, "the column of ids"))

@@ -63,9 +63,7 @@ class MultiModalHeteroData(HeteroData):
             for sized in (x, attrs.get("item_id"), attrs.get("item_name")):
                 size = len(sized) if size is None and sized is not None else size
         if size is None:
-            raise ValueError(
-                f"'num_nodes' of modality '{name}' is missing: pass 'num_nodes', 'x' or 'item_id'"
-            )
+            raise ValueError(f"'num_nodes' of modality '{name}' is missing: pass 'num_nodes', 'x' or 'item_id'")
         size = _checks.check_count(size, f"'num_nodes' of modality '{name}'")
         stored: dict[str, Any] = {}
         if x is not None:
@@ -158,9 +156,7 @@ class MultiModalHeteroData(HeteroData):
         """
         known = self.hyperedge_types
         if name not in known:
-            raise ValueError(
-                f"there is no relation {name!r} (relations: {known}).{did_you_mean(name, known)}"
-            )
+            raise ValueError(f"there is no relation {name!r} (relations: {known}).{did_you_mean(name, known)}")
         return Relation(self, name)
 
     def intra_edge_types(self, modality: str) -> list[EdgeType]:
@@ -198,9 +194,7 @@ class MultiModalHeteroData(HeteroData):
     def _checks(self) -> list[tuple[Any, Any]]:
         sets = set(self.hyperedge_types)
         checks: list[tuple[Any, Any]] = [(self._check_edges, edge_type) for edge_type in self.edge_types]
-        checks += [
-            (self._check_hyperedge_store if n in sets else self._check_item_store, n) for n in self.node_types
-        ]
+        checks += [(self._check_hyperedge_store if n in sets else self._check_item_store, n) for n in self.node_types]
         return checks
 
     def _check_edges(self, edge_type: EdgeType) -> None:
@@ -209,26 +203,20 @@ class MultiModalHeteroData(HeteroData):
             if edge_index is None:
                 raise ValueError(f"membership {edge_type} has no 'edge_index'")
             if edge_type[0] in self.hyperedge_types:
-                raise ValueError(
-                    f"membership {edge_type}: '{edge_type[0]}' is a hyperedge set, not a modality"
-                )
+                raise ValueError(f"membership {edge_type}: '{edge_type[0]}' is a hyperedge set, not a modality")
         if not isinstance(edge_index, Tensor) or edge_index.dim() != 2 or edge_index.size(0) != 2:
             return  # other layouts and wrong shapes are PyG's to judge
         if edge_index.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"'edge_index' of {edge_type} must hold integers (got {edge_index.dtype})")
         for row, end in zip(edge_index, (edge_type[0], edge_type[2]), strict=True):
             if end in self.node_types and "num_nodes" in self[end]:
-                _checks.check_bound(
-                    row, int(self[end].num_nodes), f"'edge_index' of {edge_type}, row of '{end}'"
-                )
+                _checks.check_bound(row, int(self[end].num_nodes), f"'edge_index' of {edge_type}, row of '{end}'")
         for key in ("edge_weight", "edge_attr"):
             weight = self[edge_type].get(key)
             if isinstance(weight, Tensor):
                 where = f"'{key}' of {edge_type}"
                 if weight.dim() == 0 or weight.size(0) != edge_index.size(1):
-                    raise ValueError(
-                        f"{where} must have {edge_index.size(1)} rows (got {list(weight.shape)})"
-                    )
+                    raise ValueError(f"{where} must have {edge_index.size(1)} rows (got {list(weight.shape)})")
                 _checks.check_finite(weight, where)
 
     def _check_item_store(self, name: str) -> None:
@@ -237,9 +225,7 @@ class MultiModalHeteroData(HeteroData):
         if isinstance(store.get("x"), Tensor):
             _checks.check_finite(store.x, f"'x' of modality '{name}'")
             if size is not None and store.x.size(0) != size:
-                raise ValueError(
-                    f"'x' of modality '{name}' must have {size} rows (got {list(store.x.shape)})"
-                )
+                raise ValueError(f"'x' of modality '{name}' must have {size} rows (got {list(store.x.shape)})")
         for key in _checks.STRINGS:
             strings = store.get(key)
             # A batch holds one list of strings for each of its graphs.
@@ -264,16 +250,12 @@ class MultiModalHeteroData(HeteroData):
     def _check_modality(self, modality: str, name: str) -> None:
         known = self.modalities
         if modality in self.hyperedge_types:
-            raise ValueError(
-                f"'{modality}' in '{name}' is a hyperedge set: name one of the modalities {known}"
-            )
+            raise ValueError(f"'{modality}' in '{name}' is a hyperedge set: name one of the modalities {known}")
         if modality not in known:
             hint = did_you_mean(modality, known)
             raise ValueError(f"unknown modality {modality!r} in '{name}' (modalities: {known}).{hint}")
         if self[modality].get("num_nodes") is None:
-            raise ValueError(
-                f"'num_nodes' of modality '{modality}' is missing: set data['{modality}'].num_nodes"
-            )
+            raise ValueError(f"'num_nodes' of modality '{modality}' is missing: set data['{modality}'].num_nodes")
 
     def subgraph(self, subset_dict: dict[str, Tensor]) -> Self:
         """Return the subgraph on the given items or hyperedges, as PyG does; lists of strings follow too."""

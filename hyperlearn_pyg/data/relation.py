@@ -108,9 +108,7 @@ class Relation:
             ValueError: ``slot`` is not in ``[-k, k)``.
         """
         if not -self.order <= slot < self.order:
-            raise ValueError(
-                f"'slot' must be in [-{self.order}, {self.order}) for relation '{self.name}' (got {slot})"
-            )
+            raise ValueError(f"'slot' must be in [-{self.order}, {self.order}) for relation '{self.name}' (got {slot})")
         edge_index: Tensor = self.data[self.slots[slot]].edge_index
         return edge_index
 
@@ -156,7 +154,5 @@ class Relation:
         return value
 
     def __repr__(self) -> str:
-        slots = ", ".join(
-            m if r is None else f"{m}:{r}" for m, r in zip(self.modalities, self.roles, strict=True)
-        )
+        slots = ", ".join(m if r is None else f"{m}:{r}" for m, r in zip(self.modalities, self.roles, strict=True))
         return f"{type(self).__name__}({self.name}({slots}), num_hyperedges={len(self)})"

@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder
+from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder, multiply
 from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
+
+_CHUNK = 16384
 
 
 def masked_squared_error(score: Tensor, value: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -97,22 +100,52 @@ def sampled_loss(
         raise ValueError(f"'kind' must be one of {sorted(_PER_TUPLE)} (got {kind!r})")
     if num_negatives < 1:
         raise ValueError(f"'num_negatives' must be at least 1 (got {num_negatives})")
-    named = [table.index_select(0, items) for table, items in zip(rows, index, strict=True)]
-    positive = decoder.score_rows(named)
+    named = [table.index_select(0, own) for table, own in zip(rows, index, strict=True)]
     if index.size(1) == 0:
-        return positive.sum()
-    offset = decoder.offset.to(positive.dtype)
-    total = positive.new_zeros(())
-    for slot, context in enumerate(decoder.contexts(decoder.all_columns(named))):
+        return decoder.score_rows(named).sum()
+    items, drawn = [], []
+    for slot, table in enumerate(rows):
         pool = None if candidates is None else candidates[slot]
-        size = rows[slot].size(0) if pool is None else pool.numel()
-        items = torch.randint(size, (num_negatives,), generator=generator).to(index.device)
-        items = items if pool is None else pool[items]
-        drawn = decoder.columns(slot, rows[slot].index_select(0, items))
-        negative = context @ drawn.t() + offset
-        same = items[None, :] == index[slot][:, None]
-        total = total + _weighted_mean(_PER_TUPLE[kind](positive, negative.masked_fill(same, -torch.inf)), weight)
-    return total / len(rows)
+        size = table.size(0) if pool is None else pool.numel()
+        picked = torch.randint(size, (num_negatives,), generator=generator).to(index.device)
+        items.append(picked if pool is None else pool[picked])
+        drawn.append(decoder.columns(slot, table.index_select(0, items[slot])))
+    count = index.size(1)
+    if count <= _CHUNK:
+        total = _chunk_sum(decoder, kind, drawn, items, index, weight, named)
+    else:  # the wide temporaries of one chunk at a time, made again in the backward
+        split = [table.split(_CHUNK) for table in named]
+        total = named[0].new_zeros(())
+        for number, start in enumerate(range(0, count, _CHUNK)):
+            part = slice(start, start + _CHUNK)
+            own = [pieces[number] for pieces in split]
+            w = None if weight is None else weight[part]
+            arguments = (decoder, kind, drawn, items, index[:, part], w, own)
+            total = total + checkpoint(_chunk_sum, *arguments, use_reentrant=False, preserve_rng_state=False)
+    mass = count if weight is None else weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+    return total / (len(rows) * mass)
+
+
+def _chunk_sum(
+    decoder: KruskalDecoder,
+    kind: str,
+    drawn: Sequence[Tensor],
+    items: Sequence[Tensor],
+    index: Tensor,
+    weight: Tensor | None,
+    named: Sequence[Tensor],
+) -> Tensor:
+    """Sum the loss over the tuples ``index [k, b]``, whose rows are ``named``, and over the slots."""
+    columns = decoder.all_columns(named)
+    offset = decoder.offset.to(columns[0].dtype)
+    positive = multiply(columns).sum(1) + offset
+    total = positive.new_zeros(())
+    for slot, context in enumerate(decoder.contexts(columns)):
+        negative = context @ drawn[slot].t() + offset
+        negative = negative.masked_fill(items[slot][None, :] == index[slot][:, None], -torch.inf)
+        loss = _PER_TUPLE[kind](positive, negative)
+        total = total + (loss if weight is None else loss * weight).sum()
+    return total
 
 
 def _logistic(positive: Tensor, negative: Tensor) -> Tensor:
@@ -121,12 +154,6 @@ def _logistic(positive: Tensor, negative: Tensor) -> Tensor:
 
 def _softmax(positive: Tensor, negative: Tensor) -> Tensor:
     return torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive
-
-
-def _weighted_mean(loss: Tensor, weight: Tensor | None) -> Tensor:
-    if weight is None:
-        return loss.mean()
-    return (loss * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 _PER_TUPLE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"logistic": _logistic, "softmax": _softmax}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg._io import save_torch
+from hyperlearn_pyg._io import load_torch, save_torch
 from hyperlearn_pyg._optional import require
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import InputError, did_you_mean
@@ -162,7 +162,9 @@ class _Trainer:
             self.model.load_state_dict(self.initial)
         self.model.start(self.data, splits=PHASES[phase])
         config = self.config
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )  # one pass over each table, without temporaries
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()} if config.ema else {}
 
     def _last_epoch(self) -> int:
@@ -316,18 +318,7 @@ def load_state(out: Path | None) -> dict[str, Any]:
     path = None if out is None else out / STATE_FILE
     if path is None or not path.is_file():
         raise InputError(f"nothing to resume: '{out}' holds no {STATE_FILE}. Start without 'resume'")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"'{path}' is damaged ({type(error).__name__}): delete it and start afresh") from error
-    if not isinstance(state, dict) or not {"format", "config", "model_config"} <= state.keys():
-        raise InputError(f"'{path}' is no training state of hyperlearn_pyg: delete it and start afresh")
-    if state["format"] != _FORMAT:
-        raise InputError(
-            f"'{path}' has format {state['format']!r}, expected {_FORMAT}: go on with the version of hyperlearn_pyg "
-            "that wrote it, or start afresh"
-        )
-    return state
+    return load_torch(path, _FORMAT, {"config", "model_config"}, "training state", "delete it and start afresh")
 
 
 def pick_device(name: str) -> torch.device:

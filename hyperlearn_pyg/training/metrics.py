@@ -83,7 +83,7 @@ def filtered_ranks(
     *,
     chunk: int = 256,
 ) -> Tensor:
-    """Rank the true item of one slot among all items, other known tuples left out; ties count half.
+    """Rank the true item of one slot among all items, other known tuples left out; ties count half, NaN is worst.
 
     Args:
         score_slot: maps tuples ``[k, B]`` to the scores of all items of the slot ``[B, N]``.
@@ -103,7 +103,7 @@ def filtered_ranks(
     ranks = torch.empty(index.size(1), dtype=torch.float64, device=index.device)
     for start in range(0, index.size(1), chunk):
         part = slice(start, start + chunk)
-        score = score_slot(index[:, part])
+        score = score_slot(index[:, part]).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         rows = torch.arange(score.size(0), device=score.device)
         own = score[rows, index[slot, part]].clone()
         first = torch.searchsorted(known_context, context[part])

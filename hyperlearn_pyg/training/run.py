@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg._io import atomic_path, save_torch
+from hyperlearn_pyg._io import atomic_path, load_torch, save_torch
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.decoder import KruskalDecoder
@@ -236,18 +236,7 @@ def versions() -> dict[str, str]:
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"'{path}' is missing: name a directory that 'hyperlearn fit' has written to the end")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"'{path}' is damaged ({type(error).__name__}): train again") from error
-    if not isinstance(state, dict) or not {"format", "decoders", "factors"} <= state.keys():
-        raise InputError(f"'{path}' is no model that 'hyperlearn fit' wrote: name another directory or train again")
-    if state["format"] != _FORMAT:
-        raise InputError(
-            f"'{path}' has format {state['format']!r}, expected {_FORMAT}: use the version of hyperlearn_pyg that "
-            "wrote it, or train again"
-        )
-    return state
+    return load_torch(path, _FORMAT, {"decoders", "factors"}, "model", "name another directory or train again")
 
 
 def _read_embeddings(path: Path) -> pa.Table:

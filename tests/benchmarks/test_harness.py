@@ -55,6 +55,13 @@ def test_results_are_dated_whole_and_replaced_by_a_later_run(tmp_path):
     assert paths[1].read_text(encoding="utf-8").startswith(f"# tiny, {today}\n")
 
 
+def test_results_say_where_the_run_started(tmp_path):
+    place = {**environment(), "revision": "abc1234"}
+    paths = write_results("tiny", {}, "", place=place, folder=tmp_path)
+    assert json.loads(paths[0].read_text(encoding="utf-8"))["environment"]["revision"] == "abc1234"
+    assert "Revision abc1234" in paths[1].read_text(encoding="utf-8")
+
+
 def test_what_is_not_json_is_refused_and_leaves_nothing_behind(tmp_path):
     with pytest.raises(TypeError, match="cannot be written as JSON"):
         write_results("tiny", {"rows": object()}, "", folder=tmp_path)

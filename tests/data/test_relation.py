@@ -10,12 +10,8 @@ from hyperlearn_pyg.data import MultiModalHeteroData, Relation
 def data() -> MultiModalHeteroData:
     data = MultiModalHeteroData().add_modality("user", num_nodes=4).add_modality("film", num_nodes=3)
     index = torch.tensor([[3, 0, 0], [2, 1, 2]])
-    data.add_hyperedges(
-        "rates", index, modalities=("user", "film"), value=[5, 3, 1], train_mask=[True, True, False]
-    )
-    return data.add_hyperedges(
-        "visits", {"user": [[0, 1], [], [2]], ("film", "seen"): torch.tensor([0, 1, 2])}
-    )
+    data.add_hyperedges("rates", index, modalities=("user", "film"), value=[5, 3, 1], train_mask=[True, True, False])
+    return data.add_hyperedges("visits", {"user": [[0, 1], [], [2]], ("film", "seen"): torch.tensor([0, 1, 2])})
 
 
 def test_view(data: MultiModalHeteroData) -> None:
@@ -59,9 +55,7 @@ def test_ragged(data: MultiModalHeteroData) -> None:
 
 
 def test_ragged_although_the_counts_agree() -> None:
-    data = (
-        MultiModalHeteroData().add_modality("user", num_nodes=4).add_hyperedges("set", {"user": [[0, 1], []]})
-    )
+    data = MultiModalHeteroData().add_modality("user", num_nodes=4).add_hyperedges("set", {"user": [[0, 1], []]})
     assert not data.relation("set").is_uniform
 
 

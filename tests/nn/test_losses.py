@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyperlearn_pyg.nn import CPDecoder, all_cells_squared_error, masked_squared_error, sampled_loss
+from hyperlearn_pyg.nn import (
+    CPDecoder,
+    PairwiseDecoder,
+    all_cells_squared_error,
+    losses,
+    masked_squared_error,
+    sampled_loss,
+)
 from hyperlearn_pyg.testing import dense_all_cells, dense_tensor, unfolding_error
 
 
@@ -170,3 +177,22 @@ def test_errors() -> None:
         sampled_loss(decoder, [], torch.empty(2, 0), num_negatives=1, kind="hinge")
     with pytest.raises(ValueError, match="'num_negatives' must be at least 1"):
         sampled_loss(decoder, [], torch.empty(2, 0), num_negatives=0)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "softmax"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sampled_loss_in_chunks_is_the_same(kind: str, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    decoder = PairwiseDecoder(3, 4, product=True).double()
+    rows = [torch.randn(n, 5, dtype=torch.float64, requires_grad=True) for n in (7, 5, 3)]
+    index = torch.stack([torch.randint(n, (10,)) for n in (7, 5, 3)])
+    weight = torch.rand(10, dtype=torch.float64) if weighted else None
+    results = []
+    for chunk in (100, 10, 4, 1):
+        monkeypatch.setattr(losses, "_CHUNK", chunk)
+        generator = torch.Generator().manual_seed(1)
+        loss = sampled_loss(decoder, rows, index, num_negatives=6, kind=kind, generator=generator, weight=weight)
+        results.append((loss, *torch.autograd.grad(loss, rows)))
+    for other in results[1:]:
+        for expected, got in zip(results[0], other, strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)

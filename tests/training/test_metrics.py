@@ -142,3 +142,11 @@ def test_filtered_ranks_equal_the_loops(
                 patch.setitem(corrupt.__globals__, "_INT64", 0)
             ranks = filtered_ranks(score_slot, index, known, sizes, slot, chunk=chunk)
         assert ranks.tolist() == naive_ranks(score, index, known, sizes, slot)
+
+
+def test_a_score_that_is_no_number_ranks_last() -> None:
+    index = torch.tensor([[0, 1], [0, 1]])
+    score = torch.tensor([[float("nan"), 1.0, 2.0], [float("nan"), 1.0, 2.0]])
+    ranks = filtered_ranks(lambda tuples: score[tuples[0]].clone(), index, index, (2, 3), 1)
+    assert ranks.tolist()[0] >= 3
+    assert ranks.tolist()[1] == 2

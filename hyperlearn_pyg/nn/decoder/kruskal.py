@@ -10,7 +10,8 @@ from torch.nn import Module
 from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
 
 
-def _product(columns: Sequence[Tensor], like: Tensor | None = None) -> Tensor:
+def multiply(columns: Sequence[Tensor], like: Tensor | None = None) -> Tensor:
+    """Return the elementwise product of some columns; ones like ``like`` for none."""
     if not columns and like is not None:
         return torch.ones_like(like)
     out = columns[0]
@@ -85,11 +86,11 @@ class KruskalDecoder(Module, ABC):
     def score_rows(self, rows: Sequence[Tensor]) -> Tensor:
         """Score tuples given by their rows, one ``[B, in_channels]`` a slot. Returns ``[B]``."""
         columns = self.all_columns(rows)
-        return _product(columns).sum(1) + self.offset.to(columns[0].dtype)
+        return multiply(columns).sum(1) + self.offset.to(columns[0].dtype)
 
     def contexts(self, columns: Sequence[Tensor]) -> list[Tensor]:
         """Return for each slot the product of the other slots' columns, ``[B, C]`` each."""
-        return [_product([c for s, c in enumerate(columns) if s != slot], columns[0]) for slot in range(self.order)]
+        return [multiply([c for s, c in enumerate(columns) if s != slot], columns[0]) for slot in range(self.order)]
 
     def predict(self, rows: Sequence[Tensor], index: Tensor) -> Tensor:
         """Score tuples as :meth:`forward` does, kept inside ``range``. Returns ``[E]``."""

@@ -105,6 +105,11 @@ def _wanted(encoder: Module) -> tuple[str, ...]:
             f"the encoder {type(encoder).__name__} asks for {missing}, which no modality has; "
             f"known parameter names: {list(SUPPLIES)}"
         )
+    if not wanted and any(p.kind in kinds for p in parameters.values()):  # a chain of layers, say
+        raise ValueError(
+            f"the encoder {type(encoder).__name__} names nothing that a modality has in its 'forward'; wrap it in a "
+            f"module whose forward does. Known parameter names: {list(SUPPLIES)}"
+        )
     return wanted
 
 

@@ -103,14 +103,17 @@ class HyperLearn(Module):
             overrides["rank"] = rank
         config = model_config(resolve_preset(preset, (s.has_value for s in specs.values())), **overrides)
         own = dict(encoders or {})
-        for name in own:
-            if name not in data.modalities:
-                raise ValueError(f"'encoders' names no modality {name!r}.{did_you_mean(name, data.modalities)}")
         tied = [m for m in data.modalities if build.relations_of(m, specs)]
+        for name in own:
+            if name not in tied:
+                raise ValueError(f"'encoders': no modality {name!r} is in a relation.{did_you_mean(name, tied)}")
         made = {m: build.make_branch(data, m, specs, config, own.get(m)) for m in tied}
         decoders = {name: build.make_decoder(spec, config) for name, spec in specs.items()}
         model = cls(made, decoders, specs, config)
         model.start(data)
+        if any(torch.nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
+            with torch.no_grad():
+                model(data)  # lets lazy encoders take their sizes, so that their weights can be copied
         return model
 
     @property
@@ -164,7 +167,7 @@ class HyperLearn(Module):
         out = []
         for m in self.relations[relation].modalities:
             table = factors[m]
-            if self.decoders[relation].bias:
+            if self.decoders[relation].bias and table.size(1) > self.rank + 1:
                 at = self.rank + self._relations_of(m).index(relation)
                 table = torch.cat([table[:, : self.rank], table[:, at : at + 1]], dim=1)
             out.append(table if self.decoders[relation].bias else table[:, : self.rank])

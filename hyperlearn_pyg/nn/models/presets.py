@@ -95,5 +95,17 @@ def model_config(preset: str, **overrides: Any) -> ModelConfig:
 
 
 def training_values(preset: str) -> dict[str, Any]:
-    """Return the trainer's half of a preset (values of ``TrainConfig``); empty for ``"custom"``."""
-    return dict(_PRESETS[preset][1]) if preset in _PRESETS else {}
+    """Return the trainer's half of a resolved preset (values of ``TrainConfig``); empty for ``"custom"``.
+
+    Raises:
+        InputError: unknown preset, or ``"default"``, which means one thing or another by the data.
+    """
+    if preset == "custom":
+        return {}
+    if preset not in _PRESETS:
+        known = sorted(_PRESETS)
+        raise InputError(
+            f"no training values for the preset {preset!r}: expected one of {known}, as 'model.config.preset' says."
+            + did_you_mean(preset, known)
+        )
+    return dict(_PRESETS[preset][1])

@@ -90,3 +90,12 @@ def test_modules_of_pyg(encoder: Module, wanted: set[str]) -> None:
 def test_a_parameter_that_no_modality_has() -> None:
     with pytest.raises(ValueError, match=r"Sequential asks for \['input'\], which no modality has.*'edge_index'"):
         Branch(Sequential(Linear(4, 2)), 3, 2, 0)
+
+
+def test_an_encoder_that_names_nothing_is_refused() -> None:
+    class Blind(torch.nn.Module):
+        def forward(self, *args: torch.Tensor) -> torch.Tensor:
+            return args[0]
+
+    with pytest.raises(ValueError, match="names nothing that a modality has"):
+        Branch(Blind(), 3, 2, 1)

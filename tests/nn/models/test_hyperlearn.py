@@ -19,6 +19,7 @@ from hyperlearn_pyg.testing import (
     dense_tensor,
     unfolding_error,
 )
+from hyperlearn_pyg.training import fit
 
 SIZES = [6, 5, 4, 3]
 
@@ -363,7 +364,7 @@ def test_errors() -> None:
         HyperLearn.from_data(data, preset="papper")
     with pytest.raises(InputError, match="Did you mean 'hidden'"):
         HyperLearn.from_data(data, hiden=3)
-    with pytest.raises(ValueError, match=r"'encoders' names no modality 'm11'\. Did you mean 'm1'\?"):
+    with pytest.raises(ValueError, match=r"'encoders': no modality 'm11' is in a relation\. Did you mean 'm1'\?"):
         HyperLearn.from_data(data, encoders={"m11": pyg_nn.GCN(3, 3, 1)})
     with pytest.warns(UserWarning, match="isolated"), pytest.raises(ValueError, match="has no relation"):
         HyperLearn.from_data(MultiModalHeteroData().add_modality("user", num_nodes=2))
@@ -372,3 +373,10 @@ def test_errors() -> None:
         model.predict(data, "r", torch.zeros(2, 1, dtype=torch.long))
     with pytest.raises(ValueError, match=r"no encoder or decoder was given for \['m1', 'r0'\]"):
         HyperLearn({"m0": model.encoders["m0"]}, {}, model.relations, model.config)
+
+
+def test_lazy_encoders_train_and_refit() -> None:
+    data = make(2)
+    model = HyperLearn.from_data(data, rank=4, encoders={"m0": pyg_nn.GraphSAGE(-1, 8, num_layers=2, out_channels=4)})
+    result = fit(model, data, epochs=2, eval_every=1, refit=True, progress=False)
+    assert {row["phase"] for row in result.history} == {"select", "refit"}

@@ -36,3 +36,7 @@ def test_unknown_preset() -> None:
     with pytest.raises(InputError, match=r"'preset' must be one of .*\(got 'papre'\)\. Did you mean 'paper'\?"):
         resolve_preset("papre", [True])
     assert training_values("custom") == {}
+    with pytest.raises(InputError, match=r"no training values for the preset 'ratngs'.*Did you mean 'ratings'\?"):
+        training_values("ratngs")
+    with pytest.raises(InputError, match=r"model\.config\.preset"):
+        TrainConfig.from_preset("default")
