@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,7 +36,9 @@ def spmm(inc: Incidence, x: Tensor, values: Tensor | None = None, *, transpose: 
         raise ValueError(f"'x' must have shape [{rows}, C] (got {list(x.shape)}) for a matrix of size {inc.size}")
     if values is not None and values.shape != (inc.nnz,):
         raise ValueError(f"'values' must have shape [{inc.nnz}], one per entry (got {list(values.shape)})")
-    out: Tensor = _SpMM.apply(x, values, inc, transpose)  # type: ignore[no-untyped-call]
+    ahead, back = (inc.by_col, inc.by_row) if transpose else (inc.by_row, inc.by_col)
+    out_side, in_side = inc.index.flip(0) if transpose else inc.index
+    out: Tensor = _SpMM.apply(x, values, *ahead, *back, out_side, in_side)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -50,7 +53,7 @@ def sddmm(inc: Incidence, a: Tensor, b: Tensor) -> Tensor:
     Returns:
         ``[nnz]``, in the order of the entries.
     """
-    out: Tensor = _SDDMM.apply(a, b, inc)  # type: ignore[no-untyped-call]
+    out: Tensor = _SDDMM.apply(a, b, *inc.by_row, *inc.by_col, *inc.index)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -75,39 +78,46 @@ def _embedding_bag(table: Tensor, idx: Tensor, ptr: Tensor, weights: Tensor | No
 
 
 class _SpMM(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor | None, inc: Incidence, transpose: bool) -> Tensor:
-        ctx.save_for_backward(x if values is not None and values.requires_grad else None, values)
-        ctx.inc, ctx.transpose = inc, transpose
-        weights = None if values is None else values.detach().to(x.dtype)
-        return bag_sum(x, inc.by_col if transpose else inc.by_row, weights)
+    """A structure is eight tensors: the bags of the output's side, those of the input's side, both ends of entries."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, values = ctx.saved_tensors
-        inc, transpose = ctx.inc, ctx.transpose
+    def forward(ctx: Any, x: Tensor, values: Tensor | None, *structure: Tensor) -> Tensor:
+        ctx.save_for_backward(x, values, *structure)
+        weights = None if values is None else values.detach().to(x.dtype)
+        return bag_sum(x, CSR(*structure[:3]), weights)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, values, *structure = ctx.saved_tensors
         grad_x = grad_values = None
         if ctx.needs_input_grad[0]:
-            grad_x = _SpMM.apply(grad.contiguous(), values, inc, not transpose)  # type: ignore[no-untyped-call]
+            grad_x = _SpMM.apply(grad, values, *_turned(structure))  # type: ignore[no-untyped-call]
         if values is not None and ctx.needs_input_grad[1]:
-            a, b = (x, grad) if transpose else (grad, x)
-            grad_values = _SDDMM.apply(a, b, inc).to(values.dtype)  # type: ignore[no-untyped-call]
-        return grad_x, grad_values, None, None
+            grad_values = _SDDMM.apply(grad, x, *structure).to(values.dtype)  # type: ignore[no-untyped-call]
+        return grad_x, grad_values, *(None for _ in structure)
 
 
 class _SDDMM(Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, inc: Incidence) -> Tensor:
-        ctx.save_for_backward(a, b)
-        ctx.inc = inc
+    def forward(ctx: Any, a: Tensor, b: Tensor, *structure: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b, *structure)
         a, b = a.detach().contiguous(), b.detach().contiguous()
-        out = a.new_empty(inc.nnz)
-        for start in range(0, inc.nnz, _CHUNK):
-            row, col = inc.index[:, start : start + _CHUNK]
-            out[start : start + _CHUNK] = gather_rows(a, row).mul_(gather_rows(b, col)).sum(1)
+        row, col = structure[6], structure[7]
+        if torch.compiler.is_compiling():  # a loop would be unrolled, for one number of entries alone
+            return (a.index_select(0, row) * b.index_select(0, col)).sum(1)
+        out = a.new_empty(row.numel())
+        for start in range(0, row.numel(), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            out[part] = gather_rows(a, row[part]).mul_(gather_rows(b, col[part])).sum(1)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        a, b = ctx.saved_tensors
-        return _SpMM.apply(b, grad, ctx.inc, False), _SpMM.apply(a, grad, ctx.inc, True), None  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, *structure = ctx.saved_tensors
+        grad_a = _SpMM.apply(b, grad, *structure)  # type: ignore[no-untyped-call]
+        grad_b = _SpMM.apply(a, grad, *_turned(structure))  # type: ignore[no-untyped-call]
+        return grad_a, grad_b, *(None for _ in structure)
+
+
+def _turned(structure: Sequence[Tensor]) -> list[Tensor]:
+    return [*structure[3:6], *structure[:3], structure[7], structure[6]]

@@ -61,7 +61,7 @@ def test_structure_is_int32_while_sizes_allow(monkeypatch: pytest.MonkeyPatch) -
 
 def test_repr_and_device() -> None:
     inc = Incidence(torch.tensor([[0], [1]]), (1, 2))
-    assert repr(inc) == "Incidence(size=(1, 2), nnz=1, device=cpu)"
+    assert repr(inc) == "Incidence(size=(1, 2), nnz=1, device=cpu, cached=0)"
     assert inc.device.type == "cpu"
 
 

@@ -65,7 +65,7 @@ class Step:
         """Return the value of each entry as it is sent: what an explainer masks is masked here, not in the degrees."""
         if not layer.explain:
             return self.values
-        mask = layer._edge_mask.sigmoid() if layer._apply_sigmoid else layer._edge_mask
+        mask: Tensor = layer._edge_mask.sigmoid() if layer._apply_sigmoid else layer._edge_mask
         return mask if self.values is None else self.values * mask
 
     def other(self) -> Tensor:
@@ -97,7 +97,7 @@ def read_step(
     pair = isinstance(x, tuple)
     source, target = x if isinstance(x, tuple) else (x, attr)
     direction = _direction(layer.direction, source, target, weight) if pair else "round_trip"
-    known = num_edges if target is None else target.size(-2)
+    known = target.size(-2) if num_edges is None and target is not None else num_edges
     if known is None and weight is not None and direction != "to_node":
         known = weight.size(0)
     index, own = _entries(index)
@@ -130,12 +130,12 @@ def propagate(
 def rows_first(x: Tensor) -> tuple[Tensor, torch.Size]:
     """Turn ``[*, N, F]`` into ``[N, prod(*) F]``, and say what ``*`` was."""
     shape = x.shape[:-2]
-    return (x if not shape else x.movedim(-2, 0).reshape(x.size(-2), -1)), shape
+    return (x if not shape else x.movedim(-2, 0).reshape(x.size(-2), shape.numel() * x.size(-1))), shape
 
 
 def rows_back(x: Tensor, shape: torch.Size) -> Tensor:
     """Undo :func:`rows_first`."""
-    return x if not shape else x.view(x.size(0), *shape, -1).movedim(0, -2)
+    return x if not shape else x.view(x.size(0), *shape, x.size(1) // max(shape.numel(), 1)).movedim(0, -2)
 
 
 def _direction(wanted: str, source: Tensor, target: Tensor | None, weight: Tensor | None) -> str:

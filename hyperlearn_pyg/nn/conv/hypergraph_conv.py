@@ -253,7 +253,8 @@ class HypergraphConv(MessagePassing):
 
     def _heads(self, x: Tensor) -> Tensor:
         """Bring ``[*, N, heads * C]`` into the form ``[N, prod(*) * heads, C]``."""
-        return rows_first(x)[0].view(x.size(-2), -1, self.out_channels)
+        count = x.shape[:-2].numel() * self.heads
+        return rows_first(x)[0].view(x.size(-2), count, self.out_channels)
 
     def _repeat(self, att: Tensor, step: Step) -> Tensor:
         return att.repeat(1, step.x.shape[:-2].numel(), 1)
