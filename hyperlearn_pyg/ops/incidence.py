@@ -42,8 +42,11 @@ class Incidence:
         _check_index(index, size, validate)
         self.size = (size[0], size[1])
         self.nnz = index.size(1)
-        fits = max(size[0], size[1], self.nnz) < _INT32_MAX
-        self.index = index.to(torch.int32 if fits else torch.int64, copy=True)
+        if torch.compiler.is_compiling():  # the sizes are symbols there: no choice by size
+            self.index = index.long()
+        else:
+            fits = max(size[0], size[1], self.nnz) < _INT32_MAX
+            self.index = index.to(torch.int32 if fits else torch.int64, copy=True)  # a cache must not hold its own key
         self._by_row: CSR | None = None
         self._by_col: CSR | None = None
         self._degrees: dict[int, Tensor] = {}

@@ -100,6 +100,8 @@ def read_step(
     known = target.size(-2) if num_edges is None and target is not None else num_edges
     if known is None and weight is not None and direction != "to_node":
         known = weight.size(0)
+    if size is None and isinstance(index, EdgeIndex):
+        known = index.sparse_size(1) if known is None else known
     index, own = _entries(index)
     if size is None:
         size = index.size if isinstance(index, Incidence) else (source.size(-2), _count(index, known))

@@ -170,7 +170,7 @@ def test_errors() -> None:
         conv(x, index, torch.ones(3), num_edges=4)
     with pytest.raises(ValueError, match=r"'hyperedge_attr' must have 4 rows"):
         conv(x, index, hyperedge_attr=torch.ones(3, 2), num_edges=4)
-    with pytest.raises(ValueError, match=r"'x' must have 4 rows, as the incidence \(got 3\)"):
+    with pytest.raises(ValueError, match=r"'x' must have 4 rows, one per node of the incidence \(got 3\)"):
         conv(x, Incidence(index, (4, 1)))
     with pytest.raises(ValueError, match=r"holds node 3, outside \[0, 3\)"):
         conv(x, torch.tensor([[0, 3], [0, 0]]))
