@@ -220,13 +220,13 @@ class HypergraphConv(MessagePassing):
 
     def _attend(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """Run with attention, head by head: nothing of shape ``[nnz, heads, channels]`` is made."""
-        alpha = self._alpha(step)
-        kept = F.dropout(alpha, p=self.dropout, training=self.training)
         shape = step.x.shape[:-2]
         heads = self._heads(self.lin(step.x))
+        alpha = self._alpha(step, heads)
+        kept = F.dropout(alpha, p=self.dropout, training=self.training)
         outs, edges = [], []
         for head in range(heads.size(1)):
-            own = step.attended(kept[:, head] if alpha.dim() == 2 else kept)
+            own = step.attended(kept[:, head])
             scales = own.scales(self.normalization, self.pyg_compat)
             x = heads[:, head]
             if step.direction != "to_node":
@@ -237,18 +237,16 @@ class HypergraphConv(MessagePassing):
             outs.append(x)
         return self._join(outs, shape), self._join(edges, shape), alpha.view(step.inc.nnz, *shape, self.heads)
 
-    def _alpha(self, step: Step) -> Tensor:
+    def _alpha(self, step: Step, heads: Tensor) -> Tensor:
         """Return the attention coefficients ``[nnz, prod(*) * heads]`` (eq. 8)."""
         lin = getattr(self, "lin_target", self.lin)
         att_x, att_other = self.att.split(self.out_channels, dim=-1)
         # <att, [x_i || x_e]> splits into a part per node and a part per hyperedge
-        own = (self._heads(self.lin(step.x)) * self._repeat(att_x, step)).sum(-1)
+        own = (heads * self._repeat(att_x, step)).sum(-1)
         other = (self._heads(lin(step.other())) * self._repeat(att_other, step)).sum(-1)
         nodes, edges = (other, own) if step.direction == "to_node" else (own, other)
         row, col = step.inc.index
         score = F.leaky_relu(nodes.index_select(0, row) + edges.index_select(0, col), self.negative_slope)
-        if step.values is not None:
-            score = score.masked_fill((step.values == 0)[:, None], -torch.inf)
         return segment_softmax(step.inc, score, by_row=self.attention_mode == "edge")
 
     def _heads(self, x: Tensor) -> Tensor:
