@@ -47,19 +47,28 @@ class Laplacian:
         return cls(inc, weight, safe_inverse(degree, 0.5), None)
 
     @classmethod
-    def from_hypergraph(cls, inc: Incidence, weight: Tensor | None = None) -> Laplacian:
-        """Build from the incidence matrix ``[N, M]``; ``weight [M]`` are non-negative hyperedge weights."""
+    def from_hypergraph(cls, inc: Incidence, weight: Tensor | None = None, values: Tensor | None = None) -> Laplacian:
+        """Build from the incidence matrix ``[N, M]``.
+
+        Args:
+            inc: the incidence matrix.
+            weight: non-negative weight of each hyperedge ``[M]``; ones where absent.
+            values: non-negative weight of each incidence ``[nnz]``; ones where absent.
+
+        Raises:
+            ValueError: a hyperedge weight is negative.
+        """
         if weight is not None and weight.numel() and bool((weight < 0).any()):
             raise ValueError(
                 "'weight' must be non-negative: a normalised Laplacian of signed hyperedges is not defined"
             )
-        middle = safe_inverse(_float_degree(inc.col_degree()))
+        middle = safe_inverse(_float_degree(inc.col_degree(values)))
         if weight is None:
-            degree = _float_degree(inc.row_degree())
+            degree = _float_degree(inc.row_degree(values))
         else:
             middle = middle * weight
-            degree = spmm(inc, weight[:, None]).squeeze(1)
-        return cls(inc, None, safe_inverse(degree, 0.5), middle)
+            degree = spmm(inc, weight[:, None], values).squeeze(1)
+        return cls(inc, values, safe_inverse(degree, 0.5), middle)
 
     @property
     def num_nodes(self) -> int:
@@ -70,11 +79,10 @@ class Laplacian:
         """Return ``S @ x`` for ``x [N, C]``."""
         scale = self.scale.to(x.dtype)
         out = x * scale
-        if self.middle is None:
-            values = None if self.values is None else self.values.to(x.dtype)
-            return spmm(self.inc, out, values) * scale
-        out = spmm(self.inc, out, transpose=True) * self.middle.to(x.dtype)
-        return spmm(self.inc, out) * scale
+        values = None if self.values is None else self.values.to(x.dtype)
+        if self.middle is not None:
+            out = spmm(self.inc, out, values, transpose=True) * self.middle.to(x.dtype)
+        return spmm(self.inc, out, values) * scale
 
     def matmul(self, x: Tensor) -> Tensor:
         """Return ``L @ x`` for ``x [N, C]``."""

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from hyperlearn_pyg.nn.conv.hypergraph_conv import HypergraphConv
+
+
+class HGNNPConv(HypergraphConv):
+    r"""The convolution of HGNN+ (Gao, Feng, Ji and Ji, IEEE TPAMI 2022): row-normalised, without attention.
+
+    .. math::
+        \mathbf{X}^{\prime} = \mathbf{D}^{-1} \mathbf{H} \mathbf{W} \mathbf{B}^{-1} \mathbf{H}^{\top}
+        \mathbf{X} \mathbf{\Theta} + \mathbf{b}
+
+    with :math:`D_{ii} = \sum_e w_e H_{ie}` and :math:`B_{ee} = \sum_i H_{ie}`: every hyperedge takes the mean of its
+    members, every node the weighted mean of its hyperedges. It is :class:`HypergraphConv` with
+    ``normalization="row"``; the activation that the paper puts behind it is left to the model.
+
+    Args:
+        in_channels: size of each input sample, or ``-1`` to derive it from the first input; a pair for bipartite input.
+        out_channels: size of each output sample.
+        bias: learn an additive bias.
+        direction: what a pair as ``x`` means, see :class:`HypergraphConv`.
+        cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
+        validate: check that the index lies in range.
+
+    Shapes:
+        those of :class:`HypergraphConv`.
+
+    Raises:
+        ValueError: a mode is unknown, or a shape or an index does not fit.
+
+    Example:
+        >>> conv = HGNNPConv(8, 4)
+        >>> conv(torch.randn(3, 8), torch.tensor([[0, 1, 1, 2], [0, 0, 1, 1]])).shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(
+        self,
+        in_channels: int | tuple[int, int],
+        out_channels: int,
+        bias: bool = True,
+        *,
+        direction: str = "auto",
+        cached: bool = True,
+        validate: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            bias=bias,
+            normalization="row",
+            direction=direction,
+            cached=cached,
+            validate=validate,
+        )
