@@ -6,6 +6,19 @@ from torch import Tensor
 from hyperlearn_pyg.ops.incidence import Incidence, safe_inverse
 
 
+def spread(table: Tensor, key: Tensor) -> Tensor:
+    """Return ``table[key]`` for a narrow table ``[N, H]``; its backward is several times faster than that of an index.
+
+    Args:
+        table: ``[N, H]``.
+        key: rows ``[nnz]``.
+
+    Returns:
+        ``[nnz, H]``.
+    """
+    return table.gather(0, key.long()[:, None].expand(-1, table.size(1)))
+
+
 def segment_softmax(inc: Incidence, score: Tensor, *, by_row: bool) -> Tensor:
     r"""Normalise a score of each entry over the entries of its row, or of its column.
 
@@ -20,10 +33,10 @@ def segment_softmax(inc: Incidence, score: Tensor, *, by_row: bool) -> Tensor:
         ``[nnz, H]``.
     """
     axis, key = (0, inc.index[0]) if by_row else (1, inc.index[1])
-    where = key[:, None].expand(-1, score.size(1)).long()
+    where = key.long()[:, None].expand(-1, score.size(1))
     with torch.no_grad():
-        largest = score.new_full((inc.size[axis], score.size(1)), -torch.inf)
-        largest = largest.scatter_reduce_(0, where, score.detach(), "amax").clamp_(min=torch.finfo(score.dtype).min)
-    raised = (score - largest.index_select(0, key)).exp()
-    total = raised.new_zeros(inc.size[axis], score.size(1)).index_add(0, key, raised)
-    return raised * safe_inverse(total).index_select(0, key)
+        largest = score.new_full((inc.size[axis], score.size(1)), torch.finfo(score.dtype).min)
+        largest = largest.scatter_reduce_(0, where, score.detach(), "amax")
+    raised = (score - largest.gather(0, where)).exp()
+    total = raised.new_zeros(inc.size[axis], score.size(1)).scatter_add(0, where, raised)
+    return raised * safe_inverse(total).gather(0, where)

@@ -11,7 +11,7 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot, zeros
 
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate, read_step, rows_back, rows_first
-from hyperlearn_pyg.ops.softmax import segment_softmax
+from hyperlearn_pyg.ops.softmax import segment_softmax, spread
 
 _MAC = 0.1  # a multiply-add of the linear map, in units of one number moved by the sparse product (measured)
 
@@ -187,9 +187,7 @@ class HypergraphConv(MessagePassing):
         out = out if self.bias is None else out + self.bias
         if not return_hyperedges and not return_attention_weights:
             return out
-        more = ([edges] if return_hyperedges else []) + (
-            [(hyperedge_index, alpha)] if return_attention_weights else []
-        )
+        more = ([edges] if return_hyperedges else []) + ([(hyperedge_index, alpha)] if return_attention_weights else [])
         return (out, *more)
 
     def _check_direction(self, x: tuple[Tensor, Tensor | None], weight: Tensor | None) -> None:
@@ -246,7 +244,7 @@ class HypergraphConv(MessagePassing):
         other = (self._heads(lin(step.other())) * self._repeat(att_other, step)).sum(-1)
         nodes, edges = (other, own) if step.direction == "to_node" else (own, other)
         row, col = step.inc.index
-        score = F.leaky_relu(nodes.index_select(0, row) + edges.index_select(0, col), self.negative_slope)
+        score = F.leaky_relu(spread(nodes, row) + spread(edges, col), self.negative_slope)
         return segment_softmax(step.inc, score, by_row=self.attention_mode == "edge")
 
     def _heads(self, x: Tensor) -> Tensor:
