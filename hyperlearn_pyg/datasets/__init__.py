@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from hyperlearn_pyg.datasets.hypergcn import CoAuthorship, CoCitation
+from hyperlearn_pyg.datasets.legcn import NTU2012, Zoo
 from hyperlearn_pyg.datasets.monti import MontiSplit
 from hyperlearn_pyg.datasets.movielens import MovieLens100K
 from hyperlearn_pyg.datasets.synthetic import SyntheticMultiModal, SyntheticRelation
 from hyperlearn_pyg.datasets.tables import TableDataset
 
-__all__ = ["MontiSplit", "MovieLens100K", "SyntheticMultiModal", "SyntheticRelation", "TableDataset"]
+__all__ = [
+    "NTU2012",
+    "CoAuthorship",
+    "CoCitation",
+    "MontiSplit",
+    "MovieLens100K",
+    "SyntheticMultiModal",
+    "SyntheticRelation",
+    "TableDataset",
+    "Zoo",
+]

@@ -6,9 +6,13 @@ import os
 import shutil
 import tempfile
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from hyperlearn_pyg._io import safe_extract_zip
 from hyperlearn_pyg.datasets import checksums
@@ -58,6 +62,43 @@ def fetch_from_zip(url: str, folder: str | os.PathLike[str], names: Sequence[str
             raise InputError(f"'{archive}' does not hold {', '.join(map(repr, absent))}")
         for name in missing:
             written[name].replace(folder / name)
+
+
+def fetch_file(url: str, folder: str | os.PathLike[str], name: str) -> None:
+    """Download one file, check it, and put it into ``folder`` unless it is there already, plain or with ``.gz``.
+
+    Raises:
+        InputError: no connection or a wrong checksum. Nothing is then left behind.
+    """
+    if find_plain_or_gz(folder, name) is not None:
+        return
+    with tempfile.TemporaryDirectory(prefix=".download.", dir=folder) as temporary:
+        path = Path(temporary, name)
+        try:
+            with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, open(path, "wb") as file:
+                shutil.copyfileobj(response, file)
+        except (OSError, http.client.HTTPException) as error:
+            raise InputError(
+                f"'{name}' not found in '{folder}', and '{url}' could not be downloaded ({error}): put the file there "
+                f"yourself, plain or as .gz"
+            ) from error
+        checksums.verify(path, name)
+        path.replace(Path(folder, name))
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the arrays of an ``.npz`` file, read without pickle.
+
+    Raises:
+        InputError: the file is missing, damaged (the text names array or fault), or holds pickled objects.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError as error:
+        raise InputError(f"'{path}' is missing") from error
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"'{path}' is no intact .npz file without pickled objects ({error})") from error
 
 
 def read_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch_geometric.data import InMemoryDataset
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.tuples import tuple_ids
+from hyperlearn_pyg.datasets._files import read_npz
 from hyperlearn_pyg.errors import InputError
 
 #: Prefix of the arrays of a graph -> modality.
@@ -54,13 +54,7 @@ def _find(path: Path) -> Path:
 
 
 def _read(path: Path) -> MultiModalHeteroData:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except FileNotFoundError as error:
-        raise InputError(f"'{path}' is missing") from error
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"'{path}' is no intact .npz file without pickled objects ({error})") from error
+    arrays = read_npz(path)
     index, value, shape = _matrix(arrays, "M", path)
     train, test = (_mask(arrays, name, index, shape, path) for name in ("Otraining", "Otest"))
     if bool((train & test).any()):

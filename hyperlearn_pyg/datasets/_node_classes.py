@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import InMemoryDataset
+
+from hyperlearn_pyg._io import new_folders, save_torch
+from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.errors import InputError
+
+_Transform = Callable[[Any], Any] | None
+
+
+class NodeClassDataset(InMemoryDataset):
+    """Items of one modality with a class each, and one set of hyperedges over them; the base of such data sets.
+
+    A subclass names the two node types and the files, and gives the data object in :meth:`read`.
+    """
+
+    #: Node type of the items, which holds ``x``, ``y`` and the masks.
+    item_type: ClassVar[str]
+    #: Node type of the hyperedges.
+    hyperedge_type: ClassVar[str]
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        transform: _Transform = None,
+        pre_transform: _Transform = None,
+        force_reload: bool = False,
+    ) -> None:
+        with new_folders(Path(root, "raw"), Path(root, "processed")):
+            super().__init__(os.fspath(root), transform, pre_transform, log=False, force_reload=force_reload)
+        try:
+            self.load(self.processed_paths[0], data_cls=MultiModalHeteroData)
+        except (RuntimeError, EOFError, AssertionError, pickle.UnpicklingError) as error:
+            raise InputError(
+                f"'{self.processed_paths[0]}' cannot be read ({error}): delete it or pass 'force_reload=True'"
+            ) from error
+
+    def read(self) -> MultiModalHeteroData:
+        """Return the data object, read from the raw files."""
+        raise NotImplementedError
+
+    def process(self) -> None:
+        """Read the raw files and store the data object, whole or not at all."""
+        data = self.read()
+        if self.pre_transform is not None:
+            data = self.pre_transform(data)
+        stored, slices = self.collate([data])  # what InMemoryDataset.save writes
+        save_torch((stored.to_dict(), slices, type(stored)), self.processed_paths[0])
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        y: Tensor = self._data[self.item_type].y
+        return int(y.max()) + 1 if y.numel() else 0
+
+    def hyperedge_index(self, *, singletons: bool = False) -> Tensor:
+        """Return the plain index ``[2, nnz]``, nodes above hyperedges, that hypergraph layers take.
+
+        Args:
+            singletons: give each node that is in no hyperedge one of its own, numbered behind the others in the order
+                of the nodes: layers without a self-connection then see at least its own features.
+        """
+        index: Tensor = self._data.relation(self.hyperedge_type).incidence(0)
+        if not singletons:
+            return index
+        alone = torch.ones(self._data[self.item_type].num_nodes, dtype=torch.bool)
+        alone[index[0]] = False
+        nodes = alone.nonzero().view(-1)
+        first = int(self._data[self.hyperedge_type].num_nodes)
+        return torch.cat([index, torch.stack([nodes, first + torch.arange(nodes.numel())])], dim=1)
+
+    def build(
+        self, x: Tensor, y: Tensor, masks: dict[str, Tensor], ids: list[str], index: Tensor, sets: list[str]
+    ) -> MultiModalHeteroData:
+        """Return the data object: ``x [N, F]``, ``y [N]``, masks ``[N, splits]`` on the items; names on both."""
+        data = MultiModalHeteroData().add_modality(self.item_type, x=x, item_id=ids)
+        data[self.item_type].update({"y": y, **masks})
+        data.add_hyperedges(
+            self.hyperedge_type, {self.item_type: index}, num_hyperedges=len(sets), item_id=sets
+        )  # the set is a node type too: its names stand where those of items do
+        return data
