@@ -81,3 +81,14 @@ def test_an_inference_tensor_is_not_cached(build: Builder) -> None:
         tensor = torch.zeros(3)
     assert [cache.get(tensor, "a", build) for _ in range(2)] == [1, 2]
     assert len(cache) == 0
+
+
+def test_an_entry_of_several_tensors_holds_while_none_is_written_to_and_dies_with_the_first(build: Builder) -> None:
+    cache, tensors = TensorCache[int](), [torch.zeros(3), torch.zeros(2)]
+    assert [cache.get(tuple(tensors), "a", build) for _ in range(2)] == [1, 1]
+    assert cache.get(tuple(reversed(tensors)), "a", build) == 2
+    tensors[1].add_(1)
+    assert cache.get(tuple(tensors), "a", build) == 3
+    tensors.pop()
+    gc.collect()
+    assert len(cache) == 0

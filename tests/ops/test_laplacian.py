@@ -25,10 +25,11 @@ def cases(draw: st.DrawFn) -> Case:
     weight = torch.rand(count if graph else edges, dtype=torch.float64, generator=generator)
     weight = weight * (torch.rand(weight.shape, generator=generator) < 0.8)
     if not graph:
-        dense = dense_incidence(index, (nodes, edges))
+        values = torch.rand(count, dtype=torch.float64, generator=generator) if draw(st.booleans()) else None
+        dense = dense_incidence(index, (nodes, edges), values)
         own = weight if weighted else None
         return (
-            Laplacian.from_hypergraph(Incidence(index, (nodes, edges)), own),
+            Laplacian.from_hypergraph(Incidence(index, (nodes, edges)), own, values),
             dense_hypergraph_laplacian(dense, own),
             1,
         )

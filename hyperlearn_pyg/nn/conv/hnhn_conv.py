@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.resolver import activation_resolver
@@ -87,12 +88,12 @@ class HNHNConv(RoundTripConv):
     def convolve(self, step: Step, keep_edges: bool) -> tuple[Tensor, Tensor]:
         """Return the new features of nodes and hyperedges."""
         x, shape = rows_first(self.lin_edge(step.x))
-        by_degree = safe_inverse(node_degree(step), -self.beta)
+        by_degree = _power(node_degree(step), self.beta)
         total = spmm(step.inc, by_degree[:, None], step.values, transpose=True).squeeze(1)
         edges = propagate(step.inc, x, step.values, (by_degree, safe_inverse(total)), transpose=True)
         edges = rows_back(edges, shape)
         edges = self.act(edges)
-        by_size = safe_inverse(edge_size(step), -self.alpha)
+        by_size = _power(edge_size(step), self.alpha)
         by_size = by_size if step.weight is None else by_size * step.weight.to(by_size.dtype)
         total = spmm(step.inc, by_size[:, None], step.values).squeeze(1)
         x, _ = rows_first(self.lin_node(edges))
@@ -103,3 +104,7 @@ class HNHNConv(RoundTripConv):
     def __repr__(self) -> str:
         sizes = f"{self.in_channels}, {self.out_channels}, hidden_channels={self.hidden_channels}"
         return f"{type(self).__name__}({sizes}, alpha={self.alpha}, beta={self.beta})"
+
+
+def _power(degree: Tensor, power: float) -> Tensor:
+    return torch.ones_like(degree) if power == 0 else safe_inverse(degree, -power)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -40,6 +42,24 @@ def test_equals_the_dense_recurrence(order: int, kind: str, weighted: bool) -> N
         assert torch.allclose(conv(x, INDEX, weight), dense(conv, matrix, x))
         prepared = Laplacian.from_hypergraph(Incidence(INDEX, (5, 3)), weight)
     assert torch.allclose(conv(x, prepared), dense(conv, matrix, x))
+
+
+def test_laws(laws: Any) -> None:
+    def reference(conv, x, incidence, weight):  # type: ignore[no-untyped-def]
+        return dense(conv, dense_hypergraph_laplacian(incidence, weight), x)
+
+    laws.all(lambda channels: ChebHypergraphConv(channels, 2, 3), reference, hyperedges=False, at_zero=False)
+
+
+def test_a_graph_as_sparse_matrix_and_signals_of_any_width() -> None:
+    conv = ChebHypergraphConv(-1, 3, 3, kind="graph").double()
+    x, weight = torch.randn(2, 5, 2, dtype=torch.float64), torch.tensor([1.0, 1, 2, 2, 0.5, 0.5]).double()
+    matrix = torch.sparse_coo_tensor(GRAPH, weight, (5, 5), check_invariants=True)
+    out = conv(x, GRAPH, weight)
+    assert torch.allclose(out[1], conv(x[1], GRAPH, weight))
+    assert torch.allclose(out, conv(x, matrix))
+    with pytest.raises(ValueError, match="'incidence_weight' is for kind='hypergraph'"):
+        conv(x, GRAPH, incidence_weight=weight)
 
 
 def test_equals_pyg_on_a_graph() -> None:
