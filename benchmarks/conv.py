@@ -1,0 +1,396 @@
+"""HypergraphConv against PyG, other hypergraph packages and the memory: time, peak memory, preparation.
+
+Sizes (nodes / hyperedges / incidences / channels): S 10k/5k/100k/64, M 100k/50k/1M/64, L 100k/50k/5M/64,
+XL 1M/200k/10M/32. Every measurement runs in a process of its own, once with the allocator as it comes ("stock") and
+once with large temporaries kept (``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_`` raised: "tuned", which makes PyG
+itself up to 3.5 times faster). Within a process the competitors take turns. The bound is what the same machine needs
+in the same process to read the rows that the two products name, one by one, into a sum of one bag, and nothing else.
+
+    python benchmarks/conv.py [--sizes S,M,L,XL] [--threads 1] [--device cpu] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import environment, interleave, markdown_table, print_table, write_results
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.nn import HypergraphConv as PyGConv
+
+from hyperlearn_pyg.nn import HypergraphConv
+from hyperlearn_pyg.ops import Incidence
+
+SIZES = {
+    "S": (10_000, 5_000, 100_000, 64),
+    "M": (100_000, 50_000, 1_000_000, 64),
+    "L": (100_000, 50_000, 5_000_000, 64),
+    "XL": (1_000_000, 200_000, 10_000_000, 32),
+}
+ALLOCATORS = {"stock": {}, "tuned": dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(32 << 30))}
+#: Ratios of the target table: (size, allocator, kind) -> (must, goal).
+TARGETS = {
+    ("M", "tuned", "f32"): (4.5, 6.0),
+    ("L", "tuned", "f32"): (9.0, 11.0),
+    ("S", "stock", "f32"): (8.0, 10.0),
+    ("M", "stock", "f32"): (12.0, 16.0),
+    ("L", "stock", "f32"): (25.0, 35.0),
+    ("M", "stock", "attention"): (4.0, 4.0),
+    ("M", "tuned", "attention"): (4.0, 4.0),
+}
+
+
+class Problem:
+    """Random incidences and features of one size on one device."""
+
+    def __init__(self, size: str, device: str) -> None:
+        self.nodes, self.edges, nnz, self.channels = SIZES[size]
+        generator = torch.Generator().manual_seed(0)
+        parts = [torch.randint(n, (nnz,), generator=generator) for n in (self.nodes, self.edges)]
+        self.index = torch.stack(parts).to(device)
+        self.x = torch.randn(self.nodes, self.channels, generator=generator).to(device)
+        self.attr = torch.randn(self.edges, self.channels, generator=generator).to(device)
+        self.device = device
+
+
+def layers(problem: Problem, kind: str) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return what is compared, all with one linear map of equal widths; the first is ours."""
+    c, m, device = problem.channels, problem.edges, problem.device
+    if kind == "attention":
+        ours, theirs = HypergraphConv(c, c, True).to(device), PyGConv(c, c, True).to(device)
+        return {
+            "ours": lambda x: ours(x, problem.index, None, problem.attr),
+            "PyG": lambda x: theirs(x, problem.index, None, problem.attr, m),
+        }
+    ours, theirs = HypergraphConv(c, c).to(device), PyGConv(c, c).to(device)
+    if kind == "bf16":
+        ours16, theirs16 = HypergraphConv(c, c).to(device).bfloat16(), PyGConv(c, c).to(device).bfloat16()
+        return {
+            "ours": lambda x: ours16(x.bfloat16(), problem.index, num_edges=m),
+            "ours f32": lambda x: ours(x, problem.index, num_edges=m),
+            "PyG": lambda x: theirs16(x.bfloat16(), problem.index, num_edges=m),
+        }
+    found = {
+        "ours": lambda x: ours(x, problem.index, num_edges=m),
+        "PyG": lambda x: theirs(x, problem.index, num_edges=m),
+        "PyG EdgeIndex product": _edge_index(problem),
+    }
+    return {**found, **_others(problem)}
+
+
+def _edge_index(problem: Problem) -> Callable[[Tensor], Tensor]:
+    """The same operator by the sparse product of PyG's EdgeIndex, degrees and sorting done beforehand."""
+    lin = torch.nn.Linear(problem.channels, problem.channels, bias=False).to(problem.device)
+    there = EdgeIndex(problem.index.flip(0), sparse_size=(problem.edges, problem.nodes)).sort_by("row").values
+    back = EdgeIndex(problem.index, sparse_size=(problem.nodes, problem.edges)).sort_by("row").values
+    inverse = [
+        1 / torch.bincount(i, minlength=n).clamp(min=1)
+        for i, n in zip(problem.index, (problem.nodes, problem.edges), strict=True)
+    ]
+    for matrix in (there, back):
+        matrix.fill_cache_()
+
+    def run(x: Tensor) -> Tensor:
+        edges = there.matmul(lin(x)) * inverse[1][:, None]
+        out: Tensor = back.matmul(edges) * inverse[0][:, None]
+        return out
+
+    return run
+
+
+def _others(problem: Problem) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Other packages, where they are installed."""
+    found: dict[str, Callable[[Tensor], Tensor]] = {}
+    try:
+        import dhg
+
+        lists = [[] for _ in range(problem.edges)]
+        for node, edge in problem.index.t().tolist():
+            lists[edge].append(node)
+        hypergraph = dhg.Hypergraph(problem.nodes, [e for e in lists if e])
+        conv = dhg.nn.HGNNPConv(problem.channels, problem.channels)
+        found["dhg HGNN+"] = lambda x: conv(x, hypergraph)
+    except ImportError:
+        pass
+    try:
+        from topomodelx.nn.hypergraph.unigcn_layer import UniGCNLayer
+
+        incidence = torch.sparse_coo_tensor(
+            problem.index, torch.ones(problem.index.size(1)), (problem.nodes, problem.edges)
+        )
+        layer = UniGCNLayer(problem.channels, problem.channels)
+        found["TopoModelX UniGCN"] = lambda x: layer(x, incidence)[0]
+    except ImportError:
+        pass
+    return found
+
+
+def step(call: Callable[[Tensor], Tensor], problem: Problem, *, backward: bool) -> Callable[[], None]:
+    """Return one timed call: forward, or forward and backward to features and weights."""
+    leaf = problem.x.clone().requires_grad_(backward)
+
+    def run() -> None:
+        leaf.grad = None
+        with torch.set_grad_enabled(backward):
+            out = call(leaf)
+        if backward:
+            out.float().sum().backward()
+        if problem.device != "cpu":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def bound(problem: Problem) -> Callable[[], None]:
+    """Return the gather bound of a forward: both products' rows, read and summed, without maps and scalings."""
+    inc = Incidence(problem.index, (problem.nodes, problem.edges))
+    edges = torch.empty(problem.edges, problem.channels, device=problem.device)
+
+    def run() -> None:
+        for csr, table in ((inc.by_col, problem.x), (inc.by_row, edges)):
+            torch.embedding_bag(table, csr.idx, csr.ptr, False, 0, False, None, True)
+        if problem.device != "cpu":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def measure_time(size: str, kind: str, rounds: int, device: str) -> dict[str, Any]:
+    """Time every competitor of one size and kind, in turn, in this process."""
+    problem = Problem(size, device)
+    began = time.perf_counter()
+    inc = Incidence(problem.index, (problem.nodes, problem.edges))
+    _ = inc.by_row, inc.by_col
+    built = time.perf_counter() - began
+    calls = layers(problem, kind)
+    row: dict[str, Any] = {"size": size, "kind": kind, "build_ms": 1e3 * built}
+    for backward in (False, True):
+        steps = {name: step(call, problem, backward=backward) for name, call in calls.items()}
+        if not backward:
+            steps["bound"] = bound(problem)
+        seconds = interleave(steps, rounds)
+        row["forward_backward_ms" if backward else "forward_ms"] = {
+            name: 1e3 * statistics.median(values) for name, values in seconds.items()
+        }
+    if device != "cpu":
+        row["copy_gb_s"], row["bytes"] = _copy_bandwidth(), _bytes(problem)
+    return row
+
+
+def _bytes(problem: Problem) -> int:
+    """Bytes that the two products of a forward must move: rows read, sums written, indices."""
+    nnz = problem.index.size(1)
+    return 4 * (problem.channels * (2 * nnz + problem.nodes + problem.edges) + 2 * nnz)
+
+
+def _copy_bandwidth() -> float:
+    source = torch.empty(1 << 28, device="cuda")
+    target = torch.empty_like(source)
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    target.copy_(source)
+    start.record()
+    for _ in range(10):
+        target.copy_(source)
+    end.record()
+    torch.cuda.synchronize()
+    return 10 * 2 * source.numel() * 4 / start.elapsed_time(end) / 1e6
+
+
+def measure_memory(size: str, kind: str, name: str, device: str) -> dict[str, Any]:
+    """Return the peak that one forward and backward adds to what lay in memory before, caches of ours included."""
+    tiny = Problem("S", device)
+    step(layers(tiny, kind)[name], tiny, backward=True)()  # libraries and thread pools are there already
+    problem = Problem(size, device)
+    call = layers(problem, kind)[name]
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step(call, problem, backward=True)()
+        return {"peak_mib": (torch.cuda.max_memory_allocated() - before) / 2**20}
+    run = step(call, problem, backward=True)
+    before, peak, done = _resident(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            peak[0] = max(peak[0], _resident())
+            time.sleep(0.0005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run()
+    done.set()
+    watcher.join()
+    return {"peak_mib": max(peak[0], _resident()) - before, "process_mib": _maximum()}
+
+
+def _resident() -> float:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+
+def _maximum() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run_child(arguments: list[str], allocator: str) -> dict[str, Any]:
+    """Run this file on one measurement in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **ALLOCATORS[allocator]},
+        text=True,
+        check=True,
+    )
+    row: dict[str, Any] = json.loads(done.stdout)
+    print({"allocator": allocator, **row}, file=sys.stderr, flush=True)
+    return row
+
+
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """Compare the ratios to PyG with the targets."""
+    lines = []
+    for row in rows:
+        target = TARGETS.get((row["size"], row["allocator"], row["kind"]))
+        if target is not None:
+            times = row["forward_backward_ms"]
+            ratio = times["PyG"] / times["ours"]
+            word = "kept" if ratio >= target[0] else "MISSED"
+            goal = "reached" if ratio >= target[1] else "not reached"
+            lines.append(
+                f"{row['size']} {row['kind']}, {row['allocator']}: {ratio:.1f} times PyG; must {target[0]:g}: {word}; "
+                f"goal {target[1]:g}: {goal}"
+            )
+    return lines
+
+
+def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and cells of the result table."""
+    columns = ["size", "kind", "allocator", "layer", "forward ms", "forward+backward ms", "ratio to ours", "peak MiB"]
+    cells = []
+    for row in rows:
+        both = row["forward_backward_ms"]
+        for name, forward in row["forward_ms"].items():
+            total = both.get(name)
+            peak = row.get("peak_mib", {}).get(name)
+            ratio = (total / both["ours"]) if total else forward / row["forward_ms"]["ours"]
+            cells.append(
+                [
+                    row["size"],
+                    row["kind"],
+                    row["allocator"],
+                    name,
+                    f"{forward:.1f}",
+                    f"{total:.1f}" if total else "",
+                    f"{ratio:.2f}",
+                    f"{peak:.0f}" if peak is not None else "",
+                ]
+            )
+    return columns, cells
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw forward+backward times of every size, both allocators."""
+    from matplotlib.figure import Figure
+
+    shown = [row for row in rows if row["kind"] == "f32"]
+    names = list(dict.fromkeys(name for row in shown for name in row["forward_backward_ms"]))
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for i, name in enumerate(names):
+        at = [j + 0.8 * i / len(names) for j, row in enumerate(shown) if name in row["forward_backward_ms"]]
+        axes.bar(
+            at,
+            [r["forward_backward_ms"][name] for r in shown if name in r["forward_backward_ms"]],
+            width=0.8 / len(names),
+            label=name,
+        )
+    axes.set_xticks([j + 0.4 for j in range(len(shown))], [f"{r['size']}\n{r['allocator']}" for r in shown])
+    axes.set_yscale("log")
+    axes.set_ylabel("forward + backward, ms")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="S,M,L,XL")
+    parser.add_argument("--kinds", default="f32,bf16,attention")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--child", nargs=3, metavar=("SIZE", "KIND", "LAYER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.child:
+        size, kind, name = arguments.child
+        if name == "time":
+            print(json.dumps(measure_time(size, kind, arguments.rounds, arguments.device)))
+        else:
+            print(json.dumps(measure_memory(size, kind, name, arguments.device)))
+        return
+    place = environment()
+    rows = []
+    for size in arguments.sizes.split(","):
+        for kind in arguments.kinds.split(","):
+            if kind == "attention" and size in ("L", "XL"):
+                continue  # PyG's attention would need 16 GiB and more
+            for allocator in ALLOCATORS if arguments.device == "cpu" else ("stock",):
+                common = ["--device", arguments.device, "--threads", str(arguments.threads)]
+                common += ["--rounds", str(arguments.rounds), "--child", size, kind]
+                row = {"allocator": allocator, **run_child([*common, "time"], allocator)}
+                if allocator == "stock" and kind != "bf16":
+                    names = ["ours", "PyG"]
+                    row["peak_mib"] = {n: run_child([*common, n], allocator)["peak_mib"] for n in names}
+                rows.append(row)
+    columns, cells = table(rows)
+    print_table("HypergraphConv", columns, cells)
+    lines = verdicts(rows) + [
+        f"{r['size']} {r['kind']}: compressing the incidence once takes {r['build_ms']:.0f} ms ({r['allocator']})"
+        for r in rows
+        if r["kind"] == "f32"
+    ]
+    lines += [
+        f"{r['size']} {r['kind']}: peak memory 1/{r['peak_mib']['PyG'] / r['peak_mib']['ours']:.1f} of PyG's"
+        for r in rows
+        if "peak_mib" in r
+    ]
+    lines += [
+        f"{r['size']} {r['allocator']}: forward takes {r['forward_ms']['ours'] / r['forward_ms']['bound']:.2f} "
+        "times the bound"
+        for r in rows
+        if r["kind"] == "f32"
+    ]
+    lines += [
+        f"{r['size']} {r['allocator']}: bf16 is "
+        f"{r['forward_backward_ms']['ours f32'] / r['forward_backward_ms']['ours']:.2f} times as fast as our own f32"
+        for r in rows
+        if r["kind"] == "bf16"
+    ]
+    lines += [
+        f"{r['size']}: {r['bytes'] / r['forward_ms']['ours'] / 1e6:.0f} GB/s, "
+        f"{r['bytes'] / r['forward_ms']['ours'] / 1e6 / r['copy_gb_s']:.0%} of a copy's bandwidth"
+        for r in rows
+        if "copy_gb_s" in r and r["kind"] == "f32"
+    ]
+    print("\n".join(lines))
+    note = markdown_table(columns, cells) + "\n" + "\n".join(f"* {line}" for line in lines) + "\n"
+    name = "conv" if arguments.device == "cpu" else "conv-cuda"
+    paths = write_results(name, {"rows": rows, "threads": arguments.threads, "start": place}, note)
+    plot(rows, paths[0].with_suffix(".png"))
+    print(*paths)
+
+
+if __name__ == "__main__":
+    main()
