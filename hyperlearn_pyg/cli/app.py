@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -17,9 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperlearn_pyg import __version__, _optional
-from hyperlearn_pyg.cli.fit import build, check_out, run_fit
+from hyperlearn_pyg.cli.fit import CONFIG_FILE, build, check_out, run_fit
 from hyperlearn_pyg.cli.predict import predict_file
 from hyperlearn_pyg.cli.source import load_source, run_name
+from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.data.init_config import write_config
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.presets import PRESETS
@@ -142,7 +144,7 @@ def fit_command(
     rank: Annotated[int | None, typer.Option(help="Length of the vectors.", min=1)] = None,
     epochs: Annotated[int | None, typer.Option(help="Largest number of passes over the data.", min=0)] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the training; that of a config's split stands under [split].", min=0)
+        int | None, typer.Option(help="Seed of the training; the split of a config has one of its own.", min=0)
     ] = None,
     device: Annotated[str | None, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1' ...")] = None,
     split: Annotated[str | None, typer.Option(help="Split of ml-100k: u1 ... u5, ua, ub.")] = None,
@@ -157,6 +159,10 @@ def fit_command(
     loaded = load_source(source, root, split, **values)
     for note in loaded.notes:
         _note("note:", note)
+    if resume and (out / CONFIG_FILE).is_file():  # what is named neither here nor by the source is as it was
+        before = load_toml(out / CONFIG_FILE)
+        model_values, train_values = ({**before.get(k, {}), **getattr(loaded, k)} for k in ("model", "train"))
+        loaded = replace(loaded, model=model_values, train=train_values)
     model, config = build(loaded)
     _out.print(repr(model), markup=False)
     with _resumable(out):

@@ -14,6 +14,7 @@ from hyperlearn_pyg.cli.fit import CONFIG_FILE
 from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.data.table_config import FileConfig
 from hyperlearn_pyg.data.table_reader import Table, find_file, read_header, read_table
+from hyperlearn_pyg.data.table_tuples import bin_numbers
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.training.run import Run
 
@@ -37,15 +38,15 @@ def predict_file(run: Run, path: Path, relation: str | None, out: Path | None) -
         raise InputError(f"'{path}', line 1: there is a column '{_SCORE}' already: rename it")
     spec = run.relations[name]
     given = _given_columns(run, name)
-    columns = [slot if slot in header else given.get(slot, slot) for slot in spec.slots]
-    for slot, column in zip(spec.slots, columns, strict=True):
+    columns = [(slot, None) if slot in header else given.get(slot, (slot, None)) for slot in spec.slots]
+    for slot, (column, _) in zip(spec.slots, columns, strict=True):
         if column not in header:
-            or_so = f" or {given[slot]!r}" if given.get(slot, slot) != slot else ""
+            or_so = f" or {column!r}" if column != slot else ""
             hint = did_you_mean(slot, header)
             listed = ", ".join(map(repr, header))
             raise InputError(f"'{path}', line 1: no column {slot!r}{or_so}.{hint} It has: {listed}")
     table = read_table(config, header, Path())
-    rows = [_rows(run, table, column, m) for column, m in zip(columns, spec.modalities, strict=True)]
+    rows = [_rows(run, table, *column, m) for column, m in zip(columns, spec.modalities, strict=True)]
     scored: pd.DataFrame = table.data.to_pandas().assign(
         **{_SCORE: run.score(name, torch.from_numpy(np.stack(rows))).numpy()}
     )
@@ -62,15 +63,20 @@ def _check_out(out: Path | None) -> None:
         raise InputError(f"--out: there is no folder '{out.parent}' to write '{out.name}' to: make it first")
 
 
-def _given_columns(run: Run, relation: str) -> dict[str, str]:
-    """Return slot -> column of the tables that were trained on, so that a file of the same columns can be scored."""
+def _given_columns(run: Run, relation: str) -> dict[str, tuple[str, float | None]]:
+    """Return slot -> column and bin of the tables trained on, so that a file of the same columns can be scored."""
     path = run.path / CONFIG_FILE
     columns = load_toml(path).get("relation", {}).get(relation, {}).get("columns", {}) if path.is_file() else {}
-    return {slot: column for slot, column in columns.items() if isinstance(column, str)}
+    full = [(slot, {"column": c} if isinstance(c, str) else c) for slot, c in columns.items()]
+    return {slot: (str(given["column"]), float(given["bin"]) if "bin" in given else None) for slot, given in full}
 
 
-def _rows(run: Run, table: Table, column: str, modality: str) -> NDArray[np.int64]:
-    names = table.text(column)
+def _rows(run: Run, table: Table, column: str, width: float | None, modality: str) -> NDArray[np.int64]:
+    if width is None:
+        names = table.text(column)
+    else:
+        codes, bins = bin_numbers(table.numbers(column, np.arange(table.data.num_rows)), width)
+        names = bins.take(pa.array(codes))
     found = pc.index_in(names, value_set=pa.array(run.ids[modality], pa.string()))
     rows: NDArray[np.int64] = found.fill_null(-1).to_numpy().astype(np.int64)
     unknown = np.flatnonzero(rows < 0)

@@ -252,10 +252,16 @@ class MultiModalHeteroData(HeteroData):
         if modality in self.hyperedge_types:
             raise ValueError(f"'{modality}' in '{name}' is a hyperedge set: name one of the modalities {known}")
         if modality not in known:
+            head, dot, role = modality.partition(".")
             hint = did_you_mean(modality, known)
+            if dot and head in known:
+                hint = f" A slot with a role is a pair here: ({head!r}, {role!r})"
             raise ValueError(f"unknown modality {modality!r} in '{name}' (modalities: {known}).{hint}")
         if self[modality].get("num_nodes") is None:
-            raise ValueError(f"'num_nodes' of modality '{modality}' is missing: set data['{modality}'].num_nodes")
+            raise ValueError(
+                f"'num_nodes' of modality '{modality}' is missing: set data['{modality}'].num_nodes, "
+                "or add the modality with 'add_modality', which takes it from 'x'"
+            )
 
     def subgraph(self, subset_dict: dict[str, Tensor]) -> Self:
         """Return the subgraph on the given items or hyperedges, as PyG does; lists of strings follow too."""

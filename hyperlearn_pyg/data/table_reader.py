@@ -255,6 +255,8 @@ def _read_csv(path: Path, config: FileConfig, columns: list[str]) -> pa.Table:
 
 def _explain(path: Path, config: FileConfig, width: int, error: Exception) -> InputError:
     """Find out by a slow pass over the file why Arrow would not read it."""
+    if path.suffix.lower() in {".xlsx", ".xls", ".ods"}:
+        return InputError(f"'{path}' is a spreadsheet, which is not read: save its table as CSV")
     try:
         wrong = encoding_error(path, config)
         if wrong is not None:

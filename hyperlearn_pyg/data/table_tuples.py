@@ -135,14 +135,19 @@ def _split(tuples: Tuples, column: str) -> Array:
     return codes
 
 
+def bin_numbers(numbers: npt.NDArray[np.float64], width: float) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """Return for each number the code of its bin, ``floor(number / width) * width``, and the names of the bins."""
+    floors, codes = np.unique(np.floor(numbers / width) * width + 0.0, return_inverse=True)
+    return codes, pa.array([f"{floor:.12g}" for floor in floors], pa.string())
+
+
 def _slot(tuples: Tuples, slot: SlotConfig) -> Tuples:
     """Add the slot of a column with one id a cell."""
     if slot.bin is None:
         codes, names = _encode(tuples.table.text(slot.column).take(pa.array(tuples.rows)))
     else:
         numbers = tuples.table.numbers(slot.column, tuples.rows)
-        floors, codes = np.unique(np.floor(numbers / slot.bin) * slot.bin + 0.0, return_inverse=True)
-        names = pa.array([f"{floor:.12g}" for floor in floors], pa.string())
+        codes, names = bin_numbers(numbers, slot.bin)
     return replace(tuples, codes=[*tuples.codes, codes], names=[*tuples.names, names])
 
 

@@ -55,7 +55,10 @@ def evaluate(
     inputs = model.prepare(data, SEEN[split])
     relations = evaluate_inputs(model, data, inputs, split, ranking_tuples=ranking_tuples, seed=seed)
     if not relations:
-        raise ValueError(f"no relation of 'data' has an entry in the split {split!r}: set its '{split}_mask'")
+        raise ValueError(
+            f"no relation of 'data' has an entry in the split {split!r}: set its '{split}_mask', for instance with "
+            "transforms.RandomRelationSplit"
+        )
     return {**next(iter(relations.values())), "relations": relations}
 
 

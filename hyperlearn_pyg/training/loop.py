@@ -58,7 +58,7 @@ class FitResult:
         interrupted: ended by Ctrl-C before its time.
     """
 
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list, repr=False)
     best_epoch: int = 0
     validation: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0

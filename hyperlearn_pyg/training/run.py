@@ -108,7 +108,7 @@ class Run:
             InputError: no such modality or item, or several items of that name.
         """
         if modality not in self.ids:
-            raise InputError(f"no modality {modality!r} in this run.{did_you_mean(modality, self.ids)}")
+            raise InputError(self._no_modality(modality))
         if item in self.ids[modality]:
             return self.ids[modality].index(item)
         names = [name.casefold() for name in self.names[modality]]
@@ -135,10 +135,14 @@ class Run:
         to = to or modality
         for name in (modality, to):
             if name not in self.factors:
-                raise InputError(f"no modality {name!r} in this run.{did_you_mean(name, self.factors)}")
+                raise InputError(self._no_modality(name))
         scores = self._cosine(modality, item) if to == modality else self._across(modality, item, to)
         best = scores.topk(min(k, int((scores > -torch.inf).sum())))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+    def _no_modality(self, name: str) -> str:
+        known = ", ".join(map(repr, self.factors))
+        return f"no modality {name!r} in this run.{did_you_mean(name, self.factors)} It has: {known}"
 
     def _cosine(self, modality: str, item: int) -> Tensor:
         table = torch.nn.functional.normalize(self.factors[modality][:, : self.config.rank], dim=1)

@@ -227,3 +227,12 @@ def test_a_reader_that_went_away_is_no_error(cli, tables, monkeypatch):
     monkeypatch.setattr("hyperlearn_pyg.cli.fit.fit", fit)
     ended = cli("fit", "small.toml", "-q")
     assert (ended.code, ended.err) == (1, "")
+
+
+def test_resume_keeps_what_is_not_named(cli, tables):
+    assert cli("fit", "small.toml", "--out", "o", "-q", "--epochs", "3", "--seed", "5").code == 0
+    ended = cli("fit", "small.toml", "--out", "o", "-q", "--resume")
+    assert ended.code == 0, ended.err
+    ended = cli("fit", "small.toml", "--out", "o", "-q", "--resume", "--seed", "6")
+    assert ended.code == 2
+    assert "seed=5 (now 6)" in ended.err

@@ -73,3 +73,20 @@ def test_faults(cli, finished, folder, tree, text, args, expected):
     assert (ended.code, ended.out) == (2, "")
     assert all(part in ended.err for part in expected), ended.err
     assert tree(folder) == before
+
+
+def test_a_binned_slot_takes_raw_values_as_in_the_tables(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"a{i},{1900 + 7 * i},p{i % 3}" for i in range(20)]
+    Path("works.csv").write_text("\n".join(["work,year,painter", *rows]), encoding="utf-8")
+    columns = 'work = "work"\npainter = "painter"\ndecade = { column = "year", bin = 10 }\n'
+    config = "[modality.work]\n[modality.painter]\n[modality.decade]\n[relation.made]\nfile = 'works.csv'\n"
+    Path("c.toml").write_text(f"{config}[relation.made.columns]\n{columns}[train]\nepochs = 2\n", encoding="utf-8")
+    assert cli("fit", "c.toml", "--out", "o", "-q").code == 0
+    raw = cli("predict", "works.csv", "--run", "o", "--out", "raw.csv")
+    assert raw.code == 0, raw.err
+    rows = [f"a{i},{(1900 + 7 * i) // 10 * 10},p{i % 3}" for i in range(20)]
+    Path("slots.csv").write_text("\n".join(["work,decade,painter", *rows]), encoding="utf-8")
+    assert cli("predict", "slots.csv", "--run", "o", "--out", "slots_out.csv").code == 0
+    scores = [pd.read_csv(name)["score"].tolist() for name in ("raw.csv", "slots_out.csv")]
+    assert scores[0] == scores[1]

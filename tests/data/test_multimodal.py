@@ -335,3 +335,9 @@ def test_validate(change: Any, text: str) -> None:
         warnings.simplefilter("always")
         assert not data.validate(raise_on_error=False)
     assert any(re.search(text, str(warning.message)) for warning in caught)
+
+
+def test_a_dotted_role_is_told_to_be_a_pair():
+    data = MultiModalHeteroData().add_modality("user", num_nodes=3)
+    with pytest.raises(ValueError, match=r"A slot with a role is a pair here: \('user', 'follower'\)"):
+        data.add_hyperedges("follows", torch.tensor([[0], [1]]), modalities=("user.follower", "user.followee"))

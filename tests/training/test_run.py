@@ -119,7 +119,7 @@ def change(out: Path, **values: object) -> None:
     [
         (lambda out: (out / "model.pt").unlink(), "model.pt' is missing"),
         (lambda out: (out / "model.pt").write_bytes(b"x"), "model.pt' is damaged"),
-        (lambda out: torch.save([1], out / "model.pt"), "is no model that 'hyperlearn fit' wrote"),
+        (lambda out: torch.save([1], out / "model.pt"), "is no model of hyperlearn_pyg"),
         (lambda out: change(out, format=99), "has format 99, expected 1"),
         (lambda out: change(out, decoders={}), "is that of another model"),
         (lambda out: change(out, config={"rnak": 3}), "is that of another model"),

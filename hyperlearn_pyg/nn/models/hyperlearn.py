@@ -138,6 +138,7 @@ class HyperLearn(Module):
             splits: the splits whose entries the model may see: they carry messages and are the targets of
                 :meth:`loss`. Test entries are left out unless named.
         """
+        self._check_sizes(data)
         wanted = set().union(*(needs(branch.encoder) for branch in self.encoders.values()))
         messages = bool(wanted & {"incidences", "hyperedge_index", "num_edges"})
         return prepare(data, self.relations, self.modalities, splits, messages=messages)
@@ -251,6 +252,16 @@ class HyperLearn(Module):
                 return out
         finally:
             self.train(training)
+
+    def _check_sizes(self, data: MultiModalHeteroData) -> None:
+        for name, spec in self.relations.items():
+            if name not in data.hyperedge_types:
+                known = ", ".join(map(repr, data.hyperedge_types))
+                raise ValueError(f"'data' has no relation {name!r}, which the model was made for (it has: {known})")
+            relation = data.relation(name)
+            if (relation.modalities, relation.sizes) != (spec.modalities, spec.sizes):
+                made, got = (dict(zip(r.modalities, r.sizes, strict=True)) for r in (spec, relation))
+                raise ValueError(f"'data': relation {name!r} ties {got} items, the model was made for {made}")
 
     def _relations_of(self, modality: str) -> list[str]:
         return build.relations_of(modality, self.relations)

@@ -380,3 +380,11 @@ def test_lazy_encoders_train_and_refit() -> None:
     model = HyperLearn.from_data(data, rank=4, encoders={"m0": pyg_nn.GraphSAGE(-1, 8, num_layers=2, out_channels=4)})
     result = fit(model, data, epochs=2, eval_every=1, refit=True, progress=False)
     assert {row["phase"] for row in result.history} == {"select", "refit"}
+
+
+def test_data_of_other_sizes_is_refused() -> None:
+    model = HyperLearn.from_data(make(2), rank=3)
+    with pytest.raises(ValueError, match=r"relation 'r\w*' ties .* the model was made for"):
+        model(make(3))
+    with pytest.raises(ValueError, match="'data' has no relation"):
+        model(MultiModalHeteroData().add_modality("m0", num_nodes=6))
