@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hyperlearn_pyg.datasets._node_classes import NodeClassDataset
 from hyperlearn_pyg.datasets.hypergcn import CoAuthorship, CoCitation
 from hyperlearn_pyg.datasets.legcn import NTU2012, Zoo
 from hyperlearn_pyg.datasets.monti import MontiSplit
@@ -15,6 +16,7 @@ __all__ = [
     "CoCitation",
     "MontiSplit",
     "MovieLens100K",
+    "NodeClassDataset",
     "SyntheticMultiModal",
     "SyntheticRelation",
     "TableDataset",

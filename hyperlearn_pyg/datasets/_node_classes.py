@@ -21,6 +21,15 @@ class NodeClassDataset(InMemoryDataset):
     """Items of one modality with a class each, and one set of hyperedges over them; the base of such data sets.
 
     A subclass names the two node types and the files, and gives the data object in :meth:`read`.
+
+    Args:
+        root: folder of the data set.
+        transform: applied at each access.
+        pre_transform: applied once, before the data is stored.
+        force_reload: process again although the processed file is there.
+
+    Raises:
+        InputError: the processed file is damaged, or a raw one.
     """
 
     #: Node type of the items, which holds ``x``, ``y`` and the masks.

@@ -118,7 +118,7 @@ class CoAuthorship(_HyperGCN):
     all others; there is none for validation. ``dblp`` is read from the same form, its counts were not checked here.
 
     Modality ``paper``: ``x [N, F]`` (words, 0 or 1), ``y [N]``, ``train_mask`` and ``test_mask`` ``[N, splits]``.
-    Hyperedge set ``author``. :meth:`hyperedge_index` gives the plain index.
+    Hyperedge set ``author``. :meth:`~NodeClassDataset.hyperedge_index` gives the plain index.
 
     Source: N. Yadati, M. Nimishakavi, P. Yadav, V. Nitin, A. Louis and P. Talukdar, HyperGCN: A New Method of Training
     Graph Convolutional Networks on Hypergraphs, NeurIPS 2019. Apache-2.0.
@@ -143,7 +143,7 @@ class CoCitation(_HyperGCN):
     were not checked here.
 
     Modality ``paper``: ``x [N, F]`` (words, 0 or 1), ``y [N]``, ``train_mask`` and ``test_mask`` ``[N, splits]``.
-    Hyperedge set ``citing``. :meth:`hyperedge_index` gives the plain index.
+    Hyperedge set ``citing``. :meth:`~NodeClassDataset.hyperedge_index` gives the plain index.
 
     Source: N. Yadati, M. Nimishakavi, P. Yadav, V. Nitin, A. Louis and P. Talukdar, HyperGCN: A New Method of Training
     Graph Convolutional Networks on Hypergraphs, NeurIPS 2019. Apache-2.0.

@@ -19,7 +19,7 @@ _REST = """
     Modality ``{item}``: ``x [N, F]`` as in the file, ``y [N]``, and ``train_mask``, ``val_mask`` and ``test_mask``
     ``[N, splits]``: the authors publish no splits, these are drawn at random, 50 %, 25 % and 25 % of the items, not
     stratified; split ``s`` does not depend on how many there are. Hyperedge set ``{sets}``. ``item_id`` of both is the
-    id of the file. :meth:`hyperedge_index` gives the plain index.
+    id of the file. :meth:`~NodeClassDataset.hyperedge_index` gives the plain index.
 
     Source: C. Yang, R. Wang, S. Yao and T. Abdelzaher, Hypergraph Learning with Line Expansion, arXiv:2005.04843, whose
     repository holds the files without a stated licence.
