@@ -2,9 +2,9 @@
 
 Sizes (nodes / hyperedges / incidences / channels): S 10k/5k/100k/64, M 100k/50k/1M/64, L 100k/50k/5M/64,
 XL 1M/200k/10M/32. Every measurement runs in a process of its own, once with the allocator as it comes ("stock") and
-once with large temporaries kept (``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_`` raised: "tuned", which makes PyG
-itself up to 3.5 times faster). Within a process the competitors take turns. The bound is what the same machine needs
-in the same process to read the rows that the two products name, one by one, into a sum of one bag, and nothing else.
+once with large temporaries kept (``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_`` raised: "tuned", which makes
+PyG itself up to 3.5 times faster). Within a process the competitors take turns. The bound is what the same machine
+needs in the same process to read and sum the rows that the two products of a forward name, and nothing else.
 
     python benchmarks/conv.py [--sizes S,M,L,XL] [--threads 1] [--device cpu] [--rounds 5]
 """
