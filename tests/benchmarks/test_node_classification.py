@@ -56,7 +56,7 @@ def test_every_layer_trains(task, name):
 
 
 def test_a_run_is_repeatable(task):
-    runs = [nc.train(nc.LAYERS["UniSAGEConv"], task, 0, 20) for _ in range(2)]
+    runs = [nc.train(nc.LAYERS["UniSAGEConv"], task, 0, 20, 0.01) for _ in range(2)]
     assert runs[0][0] == runs[1][0] > 60
 
 
