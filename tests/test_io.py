@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hyperlearn_pyg._io import atomic_dir, atomic_path, new_folders, safe_extract_zip, save_torch, sha256
+from hyperlearn_pyg._io import atomic_path, new_folders, safe_extract_zip, save_torch, sha256
 from hyperlearn_pyg.errors import InputError
 
 
@@ -52,20 +52,6 @@ def test_atomic_path_names_the_file(tmp_path):
     with pytest.raises(OSError, match="gone") as other, atomic_path(tmp_path / "a"):
         raise OSError(2, "gone", "another file")
     assert other.value.filename == "another file"
-
-
-def test_atomic_dir(tmp_path):
-    with pytest.raises(ValueError, match="x"), atomic_dir(tmp_path / "a" / "b") as folder:
-        write_and_fail(folder / "f", ValueError("x"))
-    assert os.listdir(tmp_path / "a") == []
-    (tmp_path / "a" / "b").mkdir()
-    with atomic_dir(tmp_path / "a" / "b") as folder:
-        (folder / "f").write_text("1")
-    assert os.listdir(tmp_path / "a") == ["b"]
-    assert os.listdir(tmp_path / "a" / "b") == ["f"]
-    for path in (tmp_path / "a" / "b", tmp_path / "a" / "b" / "f"):
-        with pytest.raises(InputError, match="not an empty directory"), atomic_dir(path):
-            pass
 
 
 def test_new_folders(tmp_path):

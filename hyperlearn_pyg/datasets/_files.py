@@ -47,15 +47,7 @@ def fetch_from_zip(url: str, folder: str | os.PathLike[str], names: Sequence[str
     archive = url.rsplit("/", 1)[-1]
     with tempfile.TemporaryDirectory(prefix=".download.", dir=folder) as temporary:
         path = Path(temporary, archive)
-        try:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, open(path, "wb") as file:
-                shutil.copyfileobj(response, file)
-        except (OSError, http.client.HTTPException) as error:
-            raise InputError(
-                f"{', '.join(map(repr, missing))} not found in '{folder}', and '{url}' could not be downloaded "
-                f"({error}): put the files there yourself, plain or as .gz"
-            ) from error
-        checksums.verify(path, archive)
+        _download(url, path, f"{', '.join(map(repr, missing))} not found in '{folder}'")
         written = {file.name: file for file in safe_extract_zip(path, Path(temporary, "files"))}
         absent = [name for name in missing if name not in written]
         if absent:
@@ -74,16 +66,20 @@ def fetch_file(url: str, folder: str | os.PathLike[str], name: str) -> None:
         return
     with tempfile.TemporaryDirectory(prefix=".download.", dir=folder) as temporary:
         path = Path(temporary, name)
-        try:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, open(path, "wb") as file:
-                shutil.copyfileobj(response, file)
-        except (OSError, http.client.HTTPException) as error:
-            raise InputError(
-                f"'{name}' not found in '{folder}', and '{url}' could not be downloaded ({error}): put the file there "
-                f"yourself, plain or as .gz"
-            ) from error
-        checksums.verify(path, name)
+        _download(url, path, f"'{name}' not found in '{folder}'")
         path.replace(Path(folder, name))
+
+
+def _download(url: str, path: Path, what: str) -> None:
+    """Download to ``path`` and check the sum of its name; ``what`` begins the message where there is no connection."""
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, open(path, "wb") as file:
+            shutil.copyfileobj(response, file)
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(
+            f"{what}, and '{url}' could not be downloaded ({error}): put the files there yourself, plain or as .gz"
+        ) from error
+    checksums.verify(path, path.name)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:

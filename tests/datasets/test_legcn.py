@@ -106,7 +106,7 @@ def test_empty_and_damaged_files(tmp_path: Path) -> None:
 
 
 def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"'zoo\.content' not found in .*no network in tests.*put the file there"):
+    with pytest.raises(InputError, match=r"'zoo\.content' not found in .*no network in tests.*put the files there"):
         Zoo(tmp_path / "new")
     assert not (tmp_path / "new").exists()
     source = write(tmp_path / "server")

@@ -9,7 +9,6 @@ from hyperlearn_pyg.errors import InputError, did_you_mean
 
 ENCODERS = ("diffusion", "relation", "embedding")
 DECODERS = ("cp", "cp_around_ones", "pairwise", "pairwise_cp")
-LOSSES = ("squared", "all_cells", "logistic", "softmax")
 
 
 @dataclass(frozen=True, kw_only=True)

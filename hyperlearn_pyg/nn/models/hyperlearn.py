@@ -49,7 +49,8 @@ class HyperLearn(Module):
 
     Shapes:
         * input: a :class:`~hyperlearn_pyg.data.MultiModalHeteroData`
-        * output: for each modality, ``[N_m, R + number of relations it is in]``: factors, then biases
+        * output: for each modality, ``[N_m, R + number of relations it is in]``: factors, then biases;
+          ``[N_m, R]`` where the model has no biases
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class HyperLearn(Module):
             keep: for each relation, which of its entries carry messages; all where absent.
 
         Returns:
-            For each modality ``[N_m, R + number of its relations]``.
+            For each modality ``[N_m, R + number of its relations]``; ``[N_m, R]`` where the model has no biases.
         """
         inputs = data if isinstance(data, ModelInputs) else self.prepare(data)
         return {name: self.encode(name, inputs, keep) for name in self.modalities}
