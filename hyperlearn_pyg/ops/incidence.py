@@ -119,7 +119,11 @@ def compress(key: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Sort ``key [n]`` (values below ``size``) stably; return the permutation and the bag starts ``[size + 1]``."""
     perm = torch.sort(key, stable=True).indices.to(key.dtype)
     ptr = key.new_zeros(size + 1)
-    ptr[1:] = torch.bincount(key, minlength=size).cumsum(0)
+    if torch.compiler.is_compiling():  # the length of a bincount hangs on the data: it would break the graph
+        count = torch.zeros_like(ptr[1:]).scatter_add(0, key.long(), torch.ones_like(key))
+    else:
+        count = torch.bincount(key, minlength=size)
+    ptr[1:] = count.cumsum(0)
     return perm, ptr
 
 
