@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from hyperlearn_pyg.errors import InputError
 _Transform = Callable[[Any], Any] | None
 
 
-class NodeClassDataset(InMemoryDataset):
+class NodeClassDataset(InMemoryDataset, ABC):
     """Items of one modality with a class each, and one set of hyperedges over them; the base of such data sets.
 
     A subclass names the two node types and the files, and gives the data object in :meth:`read`.
@@ -53,9 +54,9 @@ class NodeClassDataset(InMemoryDataset):
                 f"'{self.processed_paths[0]}' cannot be read ({error}): delete it or pass 'force_reload=True'"
             ) from error
 
+    @abstractmethod
     def read(self) -> MultiModalHeteroData:
         """Return the data object, read from the raw files."""
-        raise NotImplementedError
 
     def process(self) -> None:
         """Read the raw files and store the data object, whole or not at all."""
