@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -41,8 +42,7 @@ class Laplacian:
         """
         if inc.size[0] != inc.size[1]:
             raise ValueError(f"a graph's adjacency matrix must be square (got size {inc.size})")
-        if weight is not None and weight.numel() and bool((weight < 0).any()):
-            raise ValueError("'weight' must be non-negative: a normalised Laplacian of signed edges is not defined")
+        _check_sign(weight, "edges")
         degree = _float_degree(inc.row_degree(weight))
         return cls(inc, weight, safe_inverse(degree, 0.5), None)
 
@@ -58,10 +58,7 @@ class Laplacian:
         Raises:
             ValueError: a hyperedge weight is negative.
         """
-        if weight is not None and weight.numel() and bool((weight < 0).any()):
-            raise ValueError(
-                "'weight' must be non-negative: a normalised Laplacian of signed hyperedges is not defined"
-            )
+        _check_sign(weight, "hyperedges")
         middle = safe_inverse(_float_degree(inc.col_degree(values)))
         if weight is None:
             degree = _float_degree(inc.row_degree(values))
@@ -95,6 +92,14 @@ class Laplacian:
     def dirichlet(self, x: Tensor) -> Tensor:
         r"""Return the Dirichlet energy :math:`\frac{1}{2} \mathrm{tr}(\mathbf{X}^{\top} \mathbf{L} \mathbf{X})`."""
         return 0.5 * (x * self.matmul(x)).sum()
+
+    def masked(self, mask: Tensor | None) -> Laplacian:
+        """Return the operator with every entry multiplied by ``mask [nnz]``, the degrees as they are."""
+        if mask is None:
+            return self
+        out = copy(self)
+        out.values = mask if self.values is None else self.values * mask
+        return out
 
     def to(self, device: torch.device | str) -> Laplacian:
         """Return the same operator on ``device``."""
@@ -133,3 +138,10 @@ def chebyshev(laplacian: Laplacian, x: Tensor, order: int) -> Iterator[Tensor]:
 
 def _float_degree(degree: Tensor) -> Tensor:
     return degree if degree.is_floating_point() else degree.double()  # exact for signals of either precision
+
+
+def _check_sign(weight: Tensor | None, what: str) -> None:
+    if weight is None or torch.compiler.is_compiling() or not weight.numel():
+        return
+    if bool((weight < 0).any()):
+        raise ValueError(f"'weight' must be non-negative: a normalised Laplacian of signed {what} is not defined")

@@ -32,6 +32,7 @@ class Step:
         inc: the incidence.
         weight: hyperedge weights ``[M]``.
         values: incidence weights ``[nnz]``.
+        mask: by what an explainer multiplies each message ``[nnz]``, which the degrees do not heed.
         direction: ``"round_trip"``, ``"to_hyperedge"`` or ``"to_node"``.
     """
 
@@ -41,6 +42,14 @@ class Step:
     weight: Tensor | None
     values: Tensor | None
     direction: str
+    mask: Tensor | None = None
+
+    @property
+    def sent(self) -> Tensor | None:
+        """The value of each entry as it is sent, masked."""
+        if self.mask is None:
+            return self.values
+        return self.mask if self.values is None else self.values * self.mask
 
     def scales(self, normalization: str, pyg_compat: bool) -> Scales:
         """Return the degrees' part of the operator."""
@@ -60,13 +69,6 @@ class Step:
     def attended(self, alpha: Tensor) -> Step:
         """Return the step with attention as the entries of the incidence matrix."""
         return replace(self, values=alpha if self.values is None else alpha * self.values)
-
-    def messages(self, layer: Any) -> Tensor | None:
-        """Return the value of each entry as it is sent: what an explainer masks is masked here, not in the degrees."""
-        if not layer.explain:
-            return self.values
-        mask: Tensor = layer._edge_mask.sigmoid() if layer._apply_sigmoid else layer._edge_mask
-        return mask if self.values is None else self.values * mask
 
     def other(self) -> Tensor:
         """Return the features of the other side; for hyperedges the mean of their members where none are given."""

@@ -1,17 +1,11 @@
 from __future__ import annotations
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.models import MLP
 
-from hyperlearn_pyg.nn.conv._round_trip import (
-    RoundTripConv,
-    check_channels,
-    check_choice,
-    edge_size,
-    node_degree,
-    weighted,
-)
+from hyperlearn_pyg.nn.conv._layer import check_channels, check_choice
+from hyperlearn_pyg.nn.conv._round_trip import Attended, RoundTripConv, edge_size, node_degree, weighted
 from hyperlearn_pyg.nn.conv._step import Step, propagate, rows_back, rows_first
 from hyperlearn_pyg.ops.incidence import safe_inverse
 
@@ -29,13 +23,14 @@ class AllDeepSetsConv(RoundTripConv):
     and :math:`\sum_e w_e H_{ie}`. A node without hyperedges gives :math:`\rho_V(0)`.
 
     Args:
-        in_channels: size of each input sample, or ``-1`` to derive it from the first input.
+        in_channels: size of each input sample, or ``-1`` to derive it from the first input; a pair with ``direction``.
         out_channels: size of each output sample.
         hidden_channels: size of the hyperedge features and of all hidden layers; where absent, ``out_channels``.
         num_layers: number of linear maps of each perceptron.
         aggr: ``"sum"``, the paper's formula, or ``"mean"``.
         dropout: dropout probability inside the perceptrons and between the two halves.
         norm: put a layer norm behind each hidden layer.
+        direction: ``"to_hyperedge"`` or ``"to_node"`` for half of the way, from a pair as ``x``; or ``"auto"``.
         cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
         validate: check that the index lies in range (reads the index once per new tensor).
 
@@ -55,7 +50,7 @@ class AllDeepSetsConv(RoundTripConv):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         hidden_channels: int | None = None,
         num_layers: int = 2,
@@ -63,10 +58,11 @@ class AllDeepSetsConv(RoundTripConv):
         dropout: float = 0.0,
         norm: bool = True,
         *,
+        direction: str = "auto",
         cached: bool = True,
         validate: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, cached=cached, validate=validate)
+        super().__init__(in_channels, out_channels, direction=direction, cached=cached, validate=validate)
         hidden = out_channels if hidden_channels is None else hidden_channels
         check_channels("hidden_channels", hidden)
         check_channels("num_layers", num_layers)
@@ -75,32 +71,39 @@ class AllDeepSetsConv(RoundTripConv):
         self.num_layers = num_layers
         self.aggr = aggr
         self.dropout = dropout
+        self.norm = norm
+        first, last = self.source_channels, out_channels
+        if direction != "to_node":
+            self.phi_edge = self._mlp(first, hidden)
+            self.rho_edge = self._mlp(hidden, last if direction == "to_hyperedge" else hidden)
+        if direction != "to_hyperedge":
+            self.phi_node = self._mlp(first if direction == "to_node" else hidden, hidden)
+            self.rho_node = self._mlp(hidden, last)
 
-        def mlp(first: int, last: int) -> MLP:
-            widths = [first, *[hidden] * (num_layers - 1), last]
-            kind = {"norm": "LayerNorm", "norm_kwargs": {"mode": "node"}} if norm else {"norm": None}
-            return MLP(widths, dropout=float(dropout), act_first=True, **kind)
-
-        self.phi_edge, self.rho_edge = mlp(in_channels, hidden), mlp(hidden, hidden)
-        self.phi_node, self.rho_node = mlp(hidden, hidden), mlp(hidden, out_channels)
+    def _mlp(self, first: int, last: int) -> MLP:
+        widths = [first, *[self.hidden_channels] * (self.num_layers - 1), last]
+        kind = {"norm": "LayerNorm", "norm_kwargs": {"mode": "node"}} if self.norm else {"norm": None}
+        return MLP(widths, dropout=float(self.dropout), act_first=True, **kind)
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh."""
-        for mlp in (self.phi_edge, self.rho_edge, self.phi_node, self.rho_node):
-            mlp.reset_parameters()
+        for mlp in self.children():
+            if isinstance(mlp, MLP):
+                mlp.reset_parameters()
 
-    def convolve(self, step: Step, keep_edges: bool) -> tuple[Tensor, Tensor]:
-        """Return the new features of nodes and hyperedges."""
-        mean = self.aggr == "mean"
-        x, shape = rows_first(self.phi_edge(step.x).relu())
-        into_edges = (None, safe_inverse(edge_size(step)) if mean else None)
-        edges = rows_back(propagate(step.inc, x, step.values, into_edges, transpose=True), shape)
-        edges = self.rho_edge(edges).relu()
-        x = torch.nn.functional.dropout(edges, p=self.dropout, training=self.training)
-        x, _ = rows_first(self.phi_node(x).relu())
-        into_nodes = (weighted(step), safe_inverse(node_degree(step)) if mean else None)
-        out = rows_back(propagate(step.inc, x, step.values, into_nodes, transpose=False), shape)
-        return self.rho_node(out), edges
+    def to_hyperedges(self, step: Step, x: Tensor) -> Attended:
+        """Return the function of the members of each hyperedge."""
+        rows, shape = rows_first(self.phi_edge(x).relu())
+        scale = (None, safe_inverse(edge_size(step)) if self.aggr == "mean" else None)
+        edges = rows_back(propagate(step.inc, rows, step.sent, scale, transpose=True), shape)
+        return self.rho_edge(edges).relu(), None
+
+    def to_nodes(self, step: Step, edges: Tensor, x: Tensor | None) -> Attended:
+        """Return the function of the hyperedges of each node."""
+        edges = F.dropout(edges, p=self.dropout, training=self.training)
+        rows, shape = rows_first(self.phi_node(edges).relu())
+        scale = (weighted(step), safe_inverse(node_degree(step)) if self.aggr == "mean" else None)
+        return self.rho_node(rows_back(propagate(step.inc, rows, step.sent, scale, transpose=False), shape)), None
 
     def __repr__(self) -> str:
         sizes = f"{self.in_channels}, {self.out_channels}, hidden_channels={self.hidden_channels}"

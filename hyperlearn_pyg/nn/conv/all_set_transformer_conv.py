@@ -8,10 +8,11 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot
 from torch_geometric.nn.models import MLP
 
+from hyperlearn_pyg.nn.conv._layer import check_channels
 from hyperlearn_pyg.nn.conv._round_trip import (
+    Attended,
     RoundTripConv,
     attend,
-    check_channels,
     head_scores,
     join_heads,
     multiplicity,
@@ -44,11 +45,12 @@ class AllSetTransformerConv(RoundTripConv):
     weights :math:`w_e`. A node without hyperedges gives :math:`f_V` of the empty set, in which the sum is zero.
 
     Args:
-        in_channels: size of each input sample, or ``-1`` to derive it from the first input.
+        in_channels: size of each input sample, or ``-1`` to derive it from the first input; a pair with ``direction``.
         out_channels: size of each output sample and of the hyperedge features, all heads together.
         heads: number of attention heads, a divisor of ``out_channels``.
         num_layers: number of linear maps of the perceptron behind the attention.
         dropout: dropout probability of the hyperedge features.
+        direction: ``"to_hyperedge"`` or ``"to_node"`` for half of the way, from a pair as ``x``; or ``"auto"``.
         cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
         validate: check that the index lies in range (reads the index once per new tensor).
 
@@ -68,16 +70,17 @@ class AllSetTransformerConv(RoundTripConv):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         heads: int = 1,
         num_layers: int = 2,
         dropout: float = 0.0,
         *,
+        direction: str = "auto",
         cached: bool = True,
         validate: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, cached=cached, validate=validate)
+        super().__init__(in_channels, out_channels, direction=direction, cached=cached, validate=validate)
         check_channels("heads", heads)
         check_channels("num_layers", num_layers)
         if out_channels % heads:
@@ -85,19 +88,31 @@ class AllSetTransformerConv(RoundTripConv):
         self.heads = heads
         self.num_layers = num_layers
         self.dropout = dropout
-        self.into_edges = SetAttention(in_channels, out_channels, heads, num_layers)
-        self.into_nodes = SetAttention(out_channels, out_channels, heads, num_layers)
+        source = self.source_channels
+        if direction != "to_node":
+            self.into_edges = SetAttention(source, out_channels, heads, num_layers)
+        if direction != "to_hyperedge":
+            width = source if direction == "to_node" else out_channels
+            self.into_nodes = SetAttention(width, out_channels, heads, num_layers)
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh."""
-        self.into_edges.reset_parameters()
-        self.into_nodes.reset_parameters()
+        for half in self.children():
+            if isinstance(half, SetAttention):
+                half.reset_parameters()
 
-    def convolve(self, step: Step, keep_edges: bool) -> tuple[Tensor, Tensor]:
-        """Return the new features of nodes and hyperedges."""
-        edges = self.into_edges(step, step.x, step.values, transpose=True).relu()
-        x = F.dropout(edges, p=self.dropout, training=self.training)
-        return self.into_nodes(step, x, multiplicity(step), transpose=False), edges
+    def to_hyperedges(self, step: Step, x: Tensor) -> Attended:
+        """Return the function of the members of each hyperedge, and the attention to them."""
+        edges, alpha = self.into_edges(step, x, step.values, transpose=True)
+        self.show(alpha.flatten(1))
+        return edges.relu(), alpha
+
+    def to_nodes(self, step: Step, edges: Tensor, x: Tensor | None) -> Attended:
+        """Return the function of the hyperedges of each node, and the attention to them."""
+        edges = F.dropout(edges, p=self.dropout, training=self.training)
+        out, alpha = self.into_nodes(step, edges, multiplicity(step), transpose=False)
+        self.show(alpha.flatten(1))
+        return out, alpha
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
@@ -129,8 +144,8 @@ class SetAttention(Module):
             module.reset_parameters()
         glorot(self.query)
 
-    def forward(self, step: Step, x: Tensor, count: Tensor | None, *, transpose: bool) -> Tensor:
-        """Return ``[*, sets, out_channels]``.
+    def forward(self, step: Step, x: Tensor, count: Tensor | None, *, transpose: bool) -> tuple[Tensor, Tensor]:
+        """Return ``[*, sets, out_channels]`` and the attention coefficients ``[nnz, *, heads]``.
 
         Args:
             step: the call; its hyperedges, where ``transpose``, or else its nodes are the sets.
@@ -144,4 +159,4 @@ class SetAttention(Module):
         values, shape = split_heads(self.lin_value(x), self.heads)
         out = join_heads(attend(step, values, alpha, transpose=transpose), shape, self.heads)
         out = self.norm0(out + self.query.flatten())
-        return self.norm1(out + self.mlp(out))  # type: ignore[no-any-return]
+        return self.norm1(out + self.mlp(out)), alpha.view(alpha.size(0), *shape, self.heads)

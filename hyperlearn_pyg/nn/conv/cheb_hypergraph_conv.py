@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Parameter
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import zeros
 
-from hyperlearn_pyg.nn.conv._round_trip import check_channels, check_choice, check_features
-from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, read_step, rows_back, rows_first
+from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_channels, check_choice, check_features
+from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, rows_back, rows_first
 from hyperlearn_pyg.ops.laplacian import Laplacian, chebyshev
 
 
-class ChebHypergraphConv(Module):
+class ChebHypergraphConv(HypergraphLayer):
     r"""Chebyshev convolution on the normalised Laplacian of a graph or of a hypergraph.
 
     .. math::
@@ -43,8 +43,6 @@ class ChebHypergraphConv(Module):
         torch.Size([3, 4])
     """
 
-    direction = "round_trip"
-
     def __init__(
         self,
         in_channels: int,
@@ -56,7 +54,7 @@ class ChebHypergraphConv(Module):
         cached: bool = True,
         validate: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(cached=cached, validate=validate)
         check_channels("in_channels", in_channels, lazy=True)
         check_channels("out_channels", out_channels)
         check_channels("K", K)
@@ -65,8 +63,6 @@ class ChebHypergraphConv(Module):
         self.out_channels = out_channels
         self.K = K
         self.kind = kind
-        self.cached = cached
-        self.validate = validate
         width = in_channels if in_channels == -1 else K * in_channels
         self.lin = Linear(width, out_channels, bias=False, weight_initializer="glorot")
         if bias:
@@ -125,13 +121,13 @@ class ChebHypergraphConv(Module):
         size: tuple[int, int] | None,
     ) -> Laplacian:
         if self.kind == "hypergraph":
-            step = read_step(self, x, index, weight, None, num_edges, values, size)
-            return Laplacian.from_hypergraph(step.inc, step.weight, step.values)
+            step = self.read(x, index, weight, None, num_edges, values, size)
+            return Laplacian.from_hypergraph(step.inc, step.weight, step.values).masked(step.mask)
         if values is not None:
             raise ValueError("'incidence_weight' is for kind='hypergraph': a graph's edges have their 'weight'")
         size = (x.size(-2), x.size(-2)) if size is None else size
-        step = read_step(self, x, index, None, None, None, weight, size)
-        return Laplacian.from_graph(step.inc, step.values)
+        step = self.read(x, index, None, None, None, weight, size)
+        return Laplacian.from_graph(step.inc, step.values).masked(step.mask)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, K={self.K}, kind={self.kind!r})"

@@ -12,7 +12,7 @@ from torch_geometric.nn.module_dict import ModuleDict
 from torch_geometric.typing import EdgeType
 
 from hyperlearn_pyg.data.relation import Relation
-from hyperlearn_pyg.nn.conv._round_trip import check_channels, check_choice, check_features
+from hyperlearn_pyg.nn.conv._layer import check_channels, check_choice, check_features
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, _entries, propagate, rows_back, rows_first
 from hyperlearn_pyg.ops.incidence import Incidence
 from hyperlearn_pyg.ops.stack import Part, stacked_incidence

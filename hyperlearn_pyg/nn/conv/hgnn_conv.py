@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from hyperlearn_pyg.nn.conv.hypergraph_conv import HypergraphConv
+from hyperlearn_pyg.nn.conv._preset import PresetConv
 
 
-class HGNNConv(HypergraphConv):
+class HGNNConv(PresetConv):
     r"""The convolution of HGNN (Feng, You, Zhang, Ji and Gao, AAAI 2019): symmetric, without attention.
 
     .. math::
@@ -33,22 +33,4 @@ class HGNNConv(HypergraphConv):
         torch.Size([3, 4])
     """
 
-    def __init__(
-        self,
-        in_channels: int | tuple[int, int],
-        out_channels: int,
-        bias: bool = True,
-        *,
-        direction: str = "auto",
-        cached: bool = True,
-        validate: bool = True,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            bias=bias,
-            normalization="symmetric",
-            direction=direction,
-            cached=cached,
-            validate=validate,
-        )
+    preset = "symmetric"

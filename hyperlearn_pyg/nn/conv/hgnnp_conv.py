@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from hyperlearn_pyg.nn.conv.hypergraph_conv import HypergraphConv
+from hyperlearn_pyg.nn.conv._preset import PresetConv
 
 
-class HGNNPConv(HypergraphConv):
+class HGNNPConv(PresetConv):
     r"""The convolution of HGNN+ (Gao, Feng, Ji and Ji, IEEE TPAMI 2022): row-normalised, without attention.
 
     .. math::
@@ -34,22 +34,4 @@ class HGNNPConv(HypergraphConv):
         torch.Size([3, 4])
     """
 
-    def __init__(
-        self,
-        in_channels: int | tuple[int, int],
-        out_channels: int,
-        bias: bool = True,
-        *,
-        direction: str = "auto",
-        cached: bool = True,
-        validate: bool = True,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            bias=bias,
-            normalization="row",
-            direction=direction,
-            cached=cached,
-            validate=validate,
-        )
+    preset = "row"

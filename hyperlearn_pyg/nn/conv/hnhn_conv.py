@@ -5,9 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.nn.inits import zeros
 from torch_geometric.nn.resolver import activation_resolver
 
-from hyperlearn_pyg.nn.conv._round_trip import RoundTripConv, check_channels, edge_size, node_degree
+from hyperlearn_pyg.nn.conv._layer import check_channels
+from hyperlearn_pyg.nn.conv._round_trip import Attended, RoundTripConv, edge_size, node_degree
 from hyperlearn_pyg.nn.conv._step import Step, propagate, rows_back, rows_first
 from hyperlearn_pyg.ops.incidence import safe_inverse
 from hyperlearn_pyg.ops.spmm import spmm
@@ -29,13 +31,14 @@ class HNHNConv(RoundTripConv):
     A node without hyperedges gives zeros (before the bias).
 
     Args:
-        in_channels: size of each input sample, or ``-1`` to derive it from the first input.
+        in_channels: size of each input sample, or ``-1`` to derive it from the first input; a pair with ``direction``.
         out_channels: size of each output sample.
         hidden_channels: size of the hyperedge features; where absent, ``out_channels``.
         alpha: power of the hyperedge size.
         beta: power of the node degree.
         act: the hyperedges' nonlinearity :math:`\sigma`, a callable or its name in torch.
         bias: learn both biases.
+        direction: ``"to_hyperedge"`` or ``"to_node"`` for half of the way, from a pair as ``x``; or ``"auto"``.
         cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
         validate: check that the index lies in range (reads the index once per new tensor).
 
@@ -55,7 +58,7 @@ class HNHNConv(RoundTripConv):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         hidden_channels: int | None = None,
         alpha: float = -1.5,
@@ -63,43 +66,50 @@ class HNHNConv(RoundTripConv):
         act: str | Callable[[Tensor], Tensor] = "relu",
         bias: bool = True,
         *,
+        direction: str = "auto",
         cached: bool = True,
         validate: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, cached=cached, validate=validate)
+        super().__init__(in_channels, out_channels, direction=direction, cached=cached, validate=validate)
         hidden_channels = out_channels if hidden_channels is None else hidden_channels
         check_channels("hidden_channels", hidden_channels)
         self.hidden_channels = hidden_channels
         self.alpha = alpha
         self.beta = beta
         self.act = activation_resolver(act)
-        self.lin_edge = Linear(in_channels, hidden_channels, bias=bias, weight_initializer="glorot")
-        self.lin_node = Linear(hidden_channels, out_channels, bias=False, weight_initializer="glorot")
-        self.add_bias(bias, out_channels)
+        source = self.source_channels
+        if direction != "to_node":
+            width = out_channels if direction == "to_hyperedge" else hidden_channels
+            self.lin_edge = Linear(source, width, bias=bias, weight_initializer="glorot")
+        if direction != "to_hyperedge":
+            width = source if direction == "to_node" else hidden_channels
+            self.lin_node = Linear(width, out_channels, bias=False, weight_initializer="glorot")
+        self.add_bias(bias and direction != "to_hyperedge", out_channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh."""
-        self.lin_edge.reset_parameters()
-        self.lin_node.reset_parameters()
-        if self.bias is not None:
-            self.bias.data.zero_()
+        for lin in self.children():
+            if isinstance(lin, Linear):
+                lin.reset_parameters()
+        zeros(self.bias)
 
-    def convolve(self, step: Step, keep_edges: bool) -> tuple[Tensor, Tensor]:
-        """Return the new features of nodes and hyperedges."""
-        x, shape = rows_first(self.lin_edge(step.x))
+    def to_hyperedges(self, step: Step, x: Tensor) -> Attended:
+        """Return the hyperedges' nonlinearity of the means of the members, each by a power of its degree."""
+        x, shape = rows_first(self.lin_edge(x))
         by_degree = _power(node_degree(step), self.beta)
         total = spmm(step.inc, by_degree[:, None], step.values, transpose=True).squeeze(1)
-        edges = propagate(step.inc, x, step.values, (by_degree, safe_inverse(total)), transpose=True)
-        edges = rows_back(edges, shape)
-        edges = self.act(edges)
+        edges = propagate(step.inc, x, step.sent, (by_degree, safe_inverse(total)), transpose=True)
+        return self.act(rows_back(edges, shape)), None
+
+    def to_nodes(self, step: Step, edges: Tensor, x: Tensor | None) -> Attended:
+        """Return the means of the hyperedges, each by a power of its size."""
+        rows, shape = rows_first(self.lin_node(edges))
         by_size = _power(edge_size(step), self.alpha)
         by_size = by_size if step.weight is None else by_size * step.weight.to(by_size.dtype)
         total = spmm(step.inc, by_size[:, None], step.values).squeeze(1)
-        x, _ = rows_first(self.lin_node(edges))
-        out = propagate(step.inc, x, step.values, (by_size, safe_inverse(total)), transpose=False)
-        out = rows_back(out, shape)
-        return (out if self.bias is None else out + self.bias), edges
+        out = propagate(step.inc, rows, step.sent, (by_size, safe_inverse(total)), transpose=False)
+        return self.biased(rows_back(out, shape)), None
 
     def __repr__(self) -> str:
         sizes = f"{self.in_channels}, {self.out_channels}, hidden_channels={self.hidden_channels}"

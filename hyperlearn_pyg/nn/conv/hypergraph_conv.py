@@ -6,17 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
-from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot, zeros
 
-from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate, read_step, rows_back, rows_first
+from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_choice
+from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate, rows_back, rows_first
 from hyperlearn_pyg.ops.softmax import segment_softmax, spread
 
 _MAC = 0.1  # a multiply-add of the linear map, in units of one number moved by the sparse product (measured)
 
 
-class HypergraphConv(MessagePassing):
+class HypergraphConv(HypergraphLayer):
     r"""Hypergraph convolution and hypergraph attention (Bai, Zhang and Torr, arXiv:1901.08150).
 
     .. math::
@@ -93,14 +93,9 @@ class HypergraphConv(MessagePassing):
         validate: bool = True,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("aggr", "add")
-        super().__init__(flow="source_to_target", node_dim=0, **kwargs)
-        if attention_mode not in ("node", "edge"):
-            raise ValueError(f"'attention_mode' must be 'node' or 'edge' (got {attention_mode!r})")
-        if normalization not in ("row", "symmetric"):
-            raise ValueError(f"'normalization' must be 'row' or 'symmetric' (got {normalization!r})")
-        if direction not in ("auto", "to_hyperedge", "to_node"):
-            raise ValueError(f"'direction' must be 'auto', 'to_hyperedge' or 'to_node' (got {direction!r})")
+        super().__init__(direction=direction, cached=cached, validate=validate, **kwargs)
+        check_choice("attention_mode", attention_mode, ("node", "edge"))
+        check_choice("normalization", normalization, ("row", "symmetric"))
         if pyg_compat and normalization != "row":
             raise ValueError("'pyg_compat' goes with normalization='row': PyG has no other")
         if heads < 1 or (heads > 1 and not use_attention):
@@ -114,21 +109,21 @@ class HypergraphConv(MessagePassing):
         self.negative_slope = negative_slope
         self.dropout = dropout
         self.normalization = normalization
-        self.direction = direction
         self.pyg_compat = pyg_compat
-        self.cached = cached
-        self.validate = validate
-        source, target = in_channels if isinstance(in_channels, tuple) else (in_channels, in_channels)
-        self.lin = Linear(source, heads * out_channels, bias=False, weight_initializer="glorot")
-        if use_attention:
-            self.att = Parameter(torch.empty(1, heads, 2 * out_channels))
-        if use_attention and isinstance(in_channels, tuple):
-            self.lin_target = Linear(target, heads * out_channels, bias=False, weight_initializer="glorot")
-        if bias:
-            self.bias = Parameter(torch.empty(heads * out_channels if concat else out_channels))
-        else:
-            self.register_parameter("bias", None)
+        self._add_parameters(bias)
         self.reset_parameters()
+
+    def _add_parameters(self, bias: bool) -> None:
+        pair = self.in_channels if isinstance(self.in_channels, tuple) else None
+        source, target = pair or (self.in_channels, self.in_channels)
+        width = self.heads * self.out_channels
+        self.lin = Linear(source, width, bias=False, weight_initializer="glorot")
+        if self.use_attention:
+            self.att = Parameter(torch.empty(1, self.heads, 2 * self.out_channels))
+        if self.use_attention and pair:
+            self.lin_target = Linear(target, width, bias=False, weight_initializer="glorot")
+        biases = Parameter(torch.empty(width if self.concat else self.out_channels)) if bias else None
+        self.register_parameter("bias", biases)
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh."""
@@ -177,7 +172,7 @@ class HypergraphConv(MessagePassing):
         """
         if isinstance(x, tuple):
             self._check_direction(x, hyperedge_weight)
-        step = read_step(self, x, hyperedge_index, hyperedge_weight, hyperedge_attr, num_edges, incidence_weight, size)
+        step = self.read(x, hyperedge_index, hyperedge_weight, hyperedge_attr, num_edges, incidence_weight, size)
         alpha = None
         edges: Tensor | None
         if self.use_attention:
@@ -207,12 +202,12 @@ class HypergraphConv(MessagePassing):
         x, shape = rows_first(x)
         scales = step.scales(self.normalization, self.pyg_compat)
         if step.direction != "to_node":
-            x = propagate(step.inc, x, step.messages(self), scales.into_edges, transpose=True)
+            x = propagate(step.inc, x, step.sent, scales.into_edges, transpose=True)
         edges = x
         if place == "between":
             edges = x = self.lin(x)
         if step.direction != "to_hyperedge":
-            x = propagate(step.inc, x, step.messages(self), scales.into_nodes, transpose=False)
+            x = propagate(step.inc, x, step.sent, scales.into_nodes, transpose=False)
         x, edges = rows_back(x, shape), rows_back(edges, shape)
         return (self.lin(x) if place == "after" else x), edges
 
@@ -221,6 +216,7 @@ class HypergraphConv(MessagePassing):
         shape = step.x.shape[:-2]
         heads = self._heads(self.lin(step.x))
         alpha = self._alpha(step, heads)
+        self.show(alpha)
         kept = F.dropout(alpha, p=self.dropout, training=self.training)
         outs, edges = [], []
         for head in range(heads.size(1)):
@@ -228,10 +224,10 @@ class HypergraphConv(MessagePassing):
             scales = own.scales(self.normalization, self.pyg_compat)
             x = heads[:, head]
             if step.direction != "to_node":
-                x = propagate(step.inc, x, own.messages(self), scales.into_edges, transpose=True)
+                x = propagate(step.inc, x, own.sent, scales.into_edges, transpose=True)
             edges.append(x)
             if step.direction != "to_hyperedge":
-                x = propagate(step.inc, x, own.messages(self), scales.into_nodes, transpose=False)
+                x = propagate(step.inc, x, own.sent, scales.into_nodes, transpose=False)
             outs.append(x)
         return self._join(outs, shape), self._join(edges, shape), alpha.view(step.inc.nnz, *shape, self.heads)
 

@@ -4,26 +4,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
-from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.nn.inits import glorot, zeros
+from torch_geometric.nn.inits import glorot
 
-from hyperlearn_pyg.nn.conv._round_trip import (
-    RoundTripConv,
-    attend,
-    check_channels,
-    head_scores,
-    join_heads,
-    member_mean,
-    multiplicity,
-    split_heads,
-)
-from hyperlearn_pyg.nn.conv._step import Step
+from hyperlearn_pyg.nn.conv._layer import check_channels
+from hyperlearn_pyg.nn.conv._round_trip import Attended, attend, head_scores, multiplicity
+from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, rows_back
+from hyperlearn_pyg.nn.conv._uni import UniConv
 from hyperlearn_pyg.ops.incidence import Incidence
 from hyperlearn_pyg.ops.multiset import multiset_softmax
 from hyperlearn_pyg.ops.softmax import spread
 
 
-class UniGATConv(RoundTripConv):
+class UniGATConv(UniConv):
     r"""UniGAT (Huang and Yang, UniGNN, IJCAI 2021): a node attends to its hyperedges.
 
     .. math::
@@ -40,7 +32,7 @@ class UniGATConv(RoundTripConv):
     one more hyperedge, of weight one, that holds it alone.
 
     Args:
-        in_channels: size of each input sample, or ``-1`` to derive it from the first input.
+        in_channels: size of each input sample, or ``-1`` to derive it from the first input; a pair with ``direction``.
         out_channels: size of each output sample (of each head).
         heads: number of attention heads.
         concat: concatenate the heads, or else average them.
@@ -48,6 +40,7 @@ class UniGATConv(RoundTripConv):
         dropout: dropout probability of the attention coefficients.
         bias: learn an additive bias.
         add_self_loops: give every node a hyperedge of its own.
+        direction: ``"to_hyperedge"`` or ``"to_node"`` for half of the way, from a pair as ``x``; or ``"auto"``.
         cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
         validate: check that the index lies in range (reads the index once per new tensor).
 
@@ -66,9 +59,11 @@ class UniGATConv(RoundTripConv):
         torch.Size([3, 8])
     """
 
+    by_head = True
+
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         heads: int = 1,
         concat: bool = True,
@@ -77,56 +72,72 @@ class UniGATConv(RoundTripConv):
         bias: bool = True,
         *,
         add_self_loops: bool = False,
+        direction: str = "auto",
         cached: bool = True,
         validate: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, cached=cached, validate=validate)
         check_channels("heads", heads)
+        width = heads * out_channels
+        super().__init__(
+            in_channels,
+            out_channels,
+            bias,
+            width=width,
+            bias_width=width if concat else out_channels,
+            direction=direction,
+            cached=cached,
+            validate=validate,
+        )
         self.heads = heads
         self.concat = concat
         self.negative_slope = negative_slope
         self.dropout = dropout
         self.add_self_loops = add_self_loops
-        self.lin = Linear(in_channels, heads * out_channels, bias=False, weight_initializer="glorot")
-        self.att = Parameter(torch.empty(heads, 2 * out_channels))
-        self.add_bias(bias, heads * out_channels if concat else out_channels)
+        if direction != "to_hyperedge":
+            self.att = Parameter(torch.empty(heads, 2 * out_channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh."""
-        self.lin.reset_parameters()
-        glorot(self.att)
-        zeros(self.bias)
+        super().reset_parameters()
+        if self.direction != "to_hyperedge":
+            glorot(self.att)
 
-    def convolve(self, step: Step, keep_edges: bool) -> tuple[Tensor, Tensor]:
-        """Return the new features of nodes and hyperedges; nothing of shape ``[nnz, heads, channels]`` is made."""
-        x, shape = split_heads(self.lin(step.x), self.heads)
-        edges = member_mean(step, x.flatten(1)).view(step.inc.size[1], x.size(1), x.size(2))
-        alpha, own = self._alpha(step, x, edges)
-        out = attend(step, edges, alpha, transpose=False)
-        out = out if own is None else out + own[:, :, None] * x
-        out, edges = self._finish(out, shape), self._finish(edges, shape)
-        return (out if self.bias is None else out + self.bias), edges
+    def gather(self, step: Step, edges: Tensor, x: Tensor) -> Attended:
+        """Return the attended sum of the hyperedges; nothing of shape ``[nnz, heads, channels]`` is made."""
+        x, edges = x.unflatten(1, (-1, self.out_channels)), edges.unflatten(1, (-1, self.out_channels))
+        alpha = self._alpha(step, x, edges)
+        shape = step.x.shape[:-2]
+        self.show(alpha[: step.inc.nnz])
+        kept = F.dropout(alpha, p=self.dropout, training=self.training)
+        out = attend(step, edges, kept[: step.inc.nnz], transpose=False)
+        out = out + kept[step.inc.nnz :, :, None] * x if self.add_self_loops else out
+        return out.flatten(1), alpha.view(alpha.size(0), *shape, self.heads)
 
-    def _alpha(self, step: Step, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the coefficients of the incidences ``[nnz, heads]``, and of the self-loops ``[N, heads]``."""
+    def _alpha(self, step: Step, x: Tensor, edges: Tensor) -> Tensor:
+        """Return the coefficients of the incidences ``[nnz, S * heads]``, and behind them those of the self-loops."""
         # <a, [x_i || h_e]> splits into a part per node and a part per hyperedge
         a_node, a_edge = self.att.split(self.out_channels, dim=-1)
         node, edge = head_scores(x, a_node), head_scores(edges, a_edge)
         inc, count = step.inc, multiplicity(step)
         score = spread(node, inc.index[0]) + spread(edge, inc.index[1])
         if self.add_self_loops:
-            loop = torch.arange(inc.size[0], device=inc.device)
-            index = torch.cat([inc.index, torch.stack([loop, loop + inc.size[1]])], dim=1)
+            index = self.attended_index(step, inc.index)
             inc = Incidence(index, (inc.size[0], inc.size[1] + inc.size[0]), validate=False)
             score = torch.cat([score, node + head_scores(x, a_edge)])
             count = None if count is None else torch.cat([count, count.new_ones(inc.size[0])])
-        alpha = multiset_softmax(inc, F.leaky_relu(score, self.negative_slope), count, by_row=True)
-        alpha = F.dropout(alpha, p=self.dropout, training=self.training)
-        return alpha[: step.inc.nnz], (alpha[step.inc.nnz :] if self.add_self_loops else None)
+        return multiset_softmax(inc, F.leaky_relu(score, self.negative_slope), count, by_row=True)
 
-    def _finish(self, x: Tensor, shape: torch.Size) -> Tensor:
-        out = join_heads(x, shape, self.heads)
+    def attended_index(self, step: Step, index: HyperedgeIndex) -> HyperedgeIndex:
+        """Return the incidences, and with ``add_self_loops`` one hyperedge more a node behind them."""
+        if not self.add_self_loops:
+            return index
+        loop = torch.arange(step.inc.size[0], device=step.inc.device)
+        return torch.cat([step.inc.index.long(), torch.stack([loop, loop + step.inc.size[1]])], dim=1)
+
+    def finish(self, rows: Tensor, shape: torch.Size) -> Tensor:
+        """Bring rows ``[n, S * heads * C]`` into the form of the output, heads concatenated or averaged."""
+        out = rows_back(rows, shape)
         return out if self.concat else out.unflatten(-1, (self.heads, self.out_channels)).mean(-2)
 
     def __repr__(self) -> str:

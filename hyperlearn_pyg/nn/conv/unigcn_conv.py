@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.nn.inits import zeros
 
-from hyperlearn_pyg.nn.conv._round_trip import RoundTripConv, edge_size, member_mean, node_degree, weighted
-from hyperlearn_pyg.nn.conv._step import Step, propagate, rows_back, rows_first
+from hyperlearn_pyg.nn.conv._round_trip import Attended, edge_size, node_degree, weighted
+from hyperlearn_pyg.nn.conv._step import Step, propagate
+from hyperlearn_pyg.nn.conv._uni import UniConv
 from hyperlearn_pyg.ops.incidence import safe_inverse
 from hyperlearn_pyg.ops.spmm import spmm
 
 
-class UniGCNConv(RoundTripConv):
+class UniGCNConv(UniConv):
     r"""UniGCN (Huang and Yang, UniGNN, IJCAI 2021): GCN's normalisation, by the mean degree of a hyperedge's members.
 
     .. math::
@@ -25,10 +24,11 @@ class UniGCNConv(RoundTripConv):
     bias). With ``add_self_loops`` every node has one more hyperedge, of weight one, that holds it alone.
 
     Args:
-        in_channels: size of each input sample, or ``-1`` to derive it from the first input.
+        in_channels: size of each input sample, or ``-1`` to derive it from the first input; a pair with ``direction``.
         out_channels: size of each output sample.
         bias: learn an additive bias.
         add_self_loops: give every node a hyperedge of its own.
+        direction: ``"to_hyperedge"`` or ``"to_node"`` for half of the way, from a pair as ``x``; or ``"auto"``.
         cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
         validate: check that the index lies in range (reads the index once per new tensor).
 
@@ -48,37 +48,34 @@ class UniGCNConv(RoundTripConv):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         bias: bool = True,
         *,
         add_self_loops: bool = False,
+        direction: str = "auto",
         cached: bool = True,
         validate: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, cached=cached, validate=validate)
+        super().__init__(
+            in_channels,
+            out_channels,
+            bias,
+            reads_nodes=add_self_loops,
+            direction=direction,
+            cached=cached,
+            validate=validate,
+        )
         self.add_self_loops = add_self_loops
-        self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
-        self.add_bias(bias, out_channels)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw all parameters afresh."""
-        self.lin.reset_parameters()
-        zeros(self.bias)
-
-    def convolve(self, step: Step, keep_edges: bool) -> tuple[Tensor, Tensor]:
-        """Return the new features of nodes and hyperedges; the linear map acts on the narrower side."""
-        early = keep_edges or self.out_channels <= step.x.size(-1)
-        x, shape = rows_first(self.lin(step.x) if early else step.x)
+    def gather(self, step: Step, edges: Tensor, x: Tensor) -> Attended:
+        """Return the sum of the hyperedges, both degrees' roots taken out."""
         degree = node_degree(step) + int(self.add_self_loops)
         mean_degree = spmm(step.inc, degree[:, None], step.values, transpose=True).squeeze(1)
         mean_degree = mean_degree * safe_inverse(edge_size(step))
-        edges = member_mean(step, x)
         scale = weighted(step, safe_inverse(mean_degree, 0.5)), safe_inverse(degree, 0.5)
-        out = propagate(step.inc, edges, step.values, scale, transpose=False)
+        out = propagate(step.inc, edges, step.sent, scale, transpose=False)
         if self.add_self_loops:
             out = out + x * safe_inverse(degree)[:, None]  # of {i}: mean x_i, mean degree d_i
-        out, edges = rows_back(out, shape), rows_back(edges, shape)
-        out = out if early else self.lin(out)
-        return (out if self.bias is None else out + self.bias), edges
+        return out, None

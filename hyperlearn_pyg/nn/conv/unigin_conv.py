@@ -3,14 +3,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.nn.inits import zeros
 
-from hyperlearn_pyg.nn.conv._round_trip import RoundTripConv, member_mean, weighted
-from hyperlearn_pyg.nn.conv._step import Step, propagate, rows_back, rows_first
+from hyperlearn_pyg.nn.conv._round_trip import Attended, weighted
+from hyperlearn_pyg.nn.conv._step import Step, propagate
+from hyperlearn_pyg.nn.conv._uni import UniConv
 
 
-class UniGINConv(RoundTripConv):
+class UniGINConv(UniConv):
     r"""UniGIN (Huang and Yang, UniGNN, IJCAI 2021): a node, by its own weight, beside the sum of its hyperedges.
 
     .. math::
@@ -23,11 +22,12 @@ class UniGINConv(RoundTripConv):
     keeps :math:`(1 + \epsilon) \mathbf{\Theta} \mathbf{x}_i`.
 
     Args:
-        in_channels: size of each input sample, or ``-1`` to derive it from the first input.
+        in_channels: size of each input sample, or ``-1`` to derive it from the first input; a pair with ``direction``.
         out_channels: size of each output sample.
         eps: the (first) value of :math:`\epsilon`.
         train_eps: learn :math:`\epsilon`, as the authors do.
         bias: learn an additive bias.
+        direction: ``"to_hyperedge"`` or ``"to_node"`` for half of the way, from a pair as ``x``; or ``"auto"``.
         cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
         validate: check that the index lies in range (reads the index once per new tensor).
 
@@ -45,42 +45,38 @@ class UniGINConv(RoundTripConv):
         torch.Size([3, 4])
     """
 
-    eps: Tensor
+    eps: Tensor | None
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         eps: float = 0.0,
         train_eps: bool = True,
         bias: bool = True,
         *,
+        direction: str = "auto",
         cached: bool = True,
         validate: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, cached=cached, validate=validate)
+        super().__init__(in_channels, out_channels, bias, direction=direction, cached=cached, validate=validate)
         self.initial_eps = eps
-        self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
-        if train_eps:
+        if direction == "to_hyperedge":
+            self.eps = None
+        elif train_eps:
             self.eps = Parameter(torch.empty(1))
         else:
             self.register_buffer("eps", torch.empty(1))
-        self.add_bias(bias, out_channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh."""
-        self.lin.reset_parameters()
-        self.eps.data.fill_(self.initial_eps)
-        zeros(self.bias)
+        super().reset_parameters()
+        if self.eps is not None:
+            self.eps.data.fill_(self.initial_eps)
 
-    def convolve(self, step: Step, keep_edges: bool) -> tuple[Tensor, Tensor]:
-        """Return the new features of nodes and hyperedges; the linear map acts on the narrower side."""
-        early = keep_edges or self.out_channels <= step.x.size(-1)
-        x, shape = rows_first(self.lin(step.x) if early else step.x)
-        edges = member_mean(step, x)
-        around = propagate(step.inc, edges, step.values, (weighted(step), None), transpose=False)
-        out = (1 + self.eps).to(x.dtype) * x + around
-        out, edges = rows_back(out, shape), rows_back(edges, shape)
-        out = out if early else self.lin(out)
-        return (out if self.bias is None else out + self.bias), edges
+    def gather(self, step: Step, edges: Tensor, x: Tensor) -> Attended:
+        """Return the sum of the hyperedges and the node itself."""
+        around = propagate(step.inc, edges, step.sent, (weighted(step), None), transpose=False)
+        own = x if self.eps is None else (1 + self.eps).to(x.dtype) * x
+        return own + around, None

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.nn.inits import zeros
 
-from hyperlearn_pyg.nn.conv._round_trip import RoundTripConv, check_choice, member_mean, node_degree, weighted
-from hyperlearn_pyg.nn.conv._step import Step, propagate, rows_back, rows_first
+from hyperlearn_pyg.nn.conv._layer import check_choice
+from hyperlearn_pyg.nn.conv._round_trip import Attended, node_degree, weighted
+from hyperlearn_pyg.nn.conv._step import Step, propagate
+from hyperlearn_pyg.nn.conv._uni import UniConv
 from hyperlearn_pyg.ops.incidence import safe_inverse
 
 
-class UniSAGEConv(RoundTripConv):
+class UniSAGEConv(UniConv):
     r"""UniSAGE (Huang and Yang, UniGNN, IJCAI 2021): a node beside the sum, or the mean, of its hyperedges.
 
     .. math::
@@ -23,10 +23,11 @@ class UniSAGEConv(RoundTripConv):
     hyperedges keeps :math:`\mathbf{\Theta} \mathbf{x}_i`.
 
     Args:
-        in_channels: size of each input sample, or ``-1`` to derive it from the first input.
+        in_channels: size of each input sample, or ``-1`` to derive it from the first input; a pair with ``direction``.
         out_channels: size of each output sample.
         aggr: ``"sum"``, as in the authors' experiments, or ``"mean"``: how a node's hyperedges are joined.
         bias: learn an additive bias.
+        direction: ``"to_hyperedge"`` or ``"to_node"`` for half of the way, from a pair as ``x``; or ``"auto"``.
         cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
         validate: check that the index lies in range (reads the index once per new tensor).
 
@@ -46,36 +47,24 @@ class UniSAGEConv(RoundTripConv):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         aggr: str = "sum",
         bias: bool = True,
         *,
+        direction: str = "auto",
         cached: bool = True,
         validate: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, cached=cached, validate=validate)
+        super().__init__(in_channels, out_channels, bias, direction=direction, cached=cached, validate=validate)
         check_choice("aggr", aggr, ("sum", "mean"))
         self.aggr = aggr
-        self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
-        self.add_bias(bias, out_channels)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw all parameters afresh."""
-        self.lin.reset_parameters()
-        zeros(self.bias)
-
-    def convolve(self, step: Step, keep_edges: bool) -> tuple[Tensor, Tensor]:
-        """Return the new features of nodes and hyperedges; the linear map acts on the narrower side."""
-        early = keep_edges or self.out_channels <= step.x.size(-1)
-        x, shape = rows_first(self.lin(step.x) if early else step.x)
-        edges = member_mean(step, x)
+    def gather(self, step: Step, edges: Tensor, x: Tensor) -> Attended:
+        """Return the sum, or the mean, of the hyperedges and the node itself."""
         after = safe_inverse(node_degree(step)) if self.aggr == "mean" else None
-        out = x + propagate(step.inc, edges, step.values, (weighted(step), after), transpose=False)
-        out, edges = rows_back(out, shape), rows_back(edges, shape)
-        out = out if early else self.lin(out)
-        return (out if self.bias is None else out + self.bias), edges
+        return x + propagate(step.inc, edges, step.sent, (weighted(step), after), transpose=False), None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, aggr={self.aggr!r})"

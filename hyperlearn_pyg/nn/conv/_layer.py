@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+from torch_geometric.nn.conv import MessagePassing
+
+from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, read_step
+
+_NEVER_CALLED = (
+    "_propagate_forward_pre_hooks",
+    "_propagate_forward_hooks",
+    "_message_forward_pre_hooks",
+    "_aggregate_forward_pre_hooks",
+    "_aggregate_forward_hooks",
+)
+
+
+class HypergraphLayer(MessagePassing):
+    """What all layers share: they are message passing layers to PyG, so that its wrappers and explainers know them.
+
+    No messages are formed, but what scales each of them is heeded: the edge masks of explainers, and hooks on messages
+    (``to_hetero_with_bases``), which are shown one number a message.
+
+    Args:
+        direction: what a pair as ``x`` means.
+        cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
+        validate: check that the index lies in range.
+        **kwargs: further arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
+    """
+
+    def __init__(self, *, direction: str = "auto", cached: bool = True, validate: bool = True, **kwargs: Any) -> None:
+        kwargs.setdefault("aggr", "add")
+        super().__init__(flow="source_to_target", node_dim=0, **kwargs)
+        check_choice("direction", direction, ("auto", "to_hyperedge", "to_node"))
+        self.direction = direction
+        self.cached = cached
+        self.validate = validate
+
+    def read(
+        self,
+        x: Tensor | tuple[Tensor, Tensor | None],
+        index: HyperedgeIndex,
+        weight: Tensor | None,
+        attr: Tensor | None,
+        num_edges: int | None,
+        values: Tensor | None,
+        size: tuple[int, int] | None,
+    ) -> Step:
+        """Check the arguments of a call and bring them into one form.
+
+        A layer of one direction takes one tensor for both sides: the rows of a graph.
+
+        Raises:
+            ValueError: a shape or an index does not fit.
+        """
+        if isinstance(x, Tensor) and self.direction != "auto":
+            x = (x, x)
+        step = read_step(self, x, index, weight, attr, num_edges, values, size)
+        mask = self._mask(step)
+        return step if mask is None else replace(step, mask=mask)
+
+    def _mask(self, step: Step) -> Tensor | None:
+        """Return by what explainers and hooks multiply each message ``[nnz]``; None for ones."""
+        for name in _NEVER_CALLED:
+            if getattr(self, name):
+                raise ValueError(f"hooks in '{name}' have no place here: {type(self).__name__} forms no messages")
+        mask: Tensor | None = None
+        if self.explain:
+            given: Tensor = self._edge_mask
+            mask = given.sigmoid() if self._apply_sigmoid else given
+        for hook in self._message_forward_hooks.values():
+            before = step.x.new_ones(step.inc.nnz, 1) if mask is None else mask[:, None]
+            after = hook(self, ({},), before)
+            if after is not None and after.shape != before.shape:
+                raise ValueError(
+                    f"a hook on messages must keep their shape (got {list(after.shape)} for {list(before.shape)}): "
+                    "this layer forms no messages, and asks a hook by what it multiplies each"
+                )
+            mask = mask if after is None else after.squeeze(1)
+        return mask
+
+    def show(self, alpha: Tensor) -> None:
+        """Show attention coefficients ``[nnz, heads]`` to those who asked for messages (``AttentionExplainer``)."""
+        for hook in self._message_forward_hooks.values():
+            hook(self, ({"alpha": alpha},), alpha)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse what is none of ``choices``."""
+    if value not in choices:
+        *first, last = map(repr, choices)
+        raise ValueError(f"'{name}' must be {', '.join(first)} or {last} (got {value!r})")
+
+
+def check_channels(name: str, value: int, *, lazy: bool = False) -> None:
+    """Refuse a number of channels below one; ``-1``, where ``lazy``, stands for the first input's."""
+    if value < 1 and not (lazy and value == -1):
+        raise ValueError(f"'{name}' must be at least 1{', or -1 to take it from the first input' * lazy} (got {value})")
+
+
+def check_features(name: str, x: Tensor, channels: int) -> None:
+    """Refuse features that are not ``[*, N, channels]``."""
+    if x.dim() < 2 or (channels != -1 and x.size(-1) != channels):
+        width = "channels" if channels == -1 else channels
+        raise ValueError(f"'{name}' must have shape [*, N, {width}] (got {list(x.shape)})")
