@@ -99,14 +99,15 @@ def read_step(
     pair = isinstance(x, tuple)
     source, target = x if isinstance(x, tuple) else (x, attr)
     direction = _direction(layer.direction, source, target, weight) if pair else "round_trip"
-    known = target.size(-2) if num_edges is None and target is not None else num_edges
+    rows, known = _own_size(index)
+    known = known if num_edges is None else num_edges
+    if known is None and target is not None:
+        known = target.size(-2)
     if known is None and weight is not None and direction != "to_node":
         known = weight.size(0)
-    if size is None and isinstance(index, EdgeIndex):
-        known = index.sparse_size(1) if known is None else known
     index, own = _entries(index)
     if size is None:
-        size = index.size if isinstance(index, Incidence) else (source.size(-2), _count(index, known))
+        size = index.size if isinstance(index, Incidence) else (source.size(-2) if rows is None else rows, _count(index, known))
     if size[0] != source.size(-2):
         raise ValueError(f"'x' must have {size[0]} rows, one per node of the incidence (got {source.size(-2)})")
     if isinstance(index, Incidence):
@@ -165,6 +166,18 @@ def _entries(index: HyperedgeIndex) -> tuple[Tensor | Incidence, Tensor | None]:
     if not isinstance(index, Tensor):
         raise ValueError(f"'hyperedge_index' must be a tensor, a sparse matrix or an Incidence (got {type(index)})")
     return index, None
+
+
+def _own_size(index: HyperedgeIndex) -> tuple[int | None, int | None]:
+    """Return the numbers of rows and columns that the holder of the incidences knows itself."""
+    if isinstance(index, EdgeIndex):
+        rows, cols = index.sparse_size()
+        return rows, cols
+    if isinstance(index, SparseTensor):
+        return index.sparse_size(1), index.sparse_size(0)
+    if isinstance(index, Tensor) and index.layout != torch.strided and index.dim() == 2:
+        return index.size(1), index.size(0)
+    return None, None
 
 
 def _count(index: Tensor | Incidence, known: int | None) -> int:
