@@ -106,8 +106,10 @@ def read_step(
     if known is None and weight is not None and direction != "to_node":
         known = weight.size(0)
     index, own = _entries(index)
-    if size is None:
-        size = index.size if isinstance(index, Incidence) else (source.size(-2) if rows is None else rows, _count(index, known))
+    if size is None and isinstance(index, Incidence):
+        size = index.size
+    elif size is None:
+        size = (source.size(-2) if rows is None else rows, _count(index, known))
     if size[0] != source.size(-2):
         raise ValueError(f"'x' must have {size[0]} rows, one per node of the incidence (got {source.size(-2)})")
     if isinstance(index, Incidence):
