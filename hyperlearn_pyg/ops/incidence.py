@@ -193,19 +193,26 @@ def safe_inverse(degree: Tensor, power: float = 1.0) -> Tensor:
     return torch.where(positive, torch.where(positive, degree, 1.0).pow(-power), 0.0)
 
 
-def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
-    if index.dim() != 2 or index.size(0) != 2 or index.is_floating_point() or index.is_complex():
+def check_form(index: Tensor) -> None:
+    """Refuse an index that is no integer tensor ``[2, nnz]``."""
+    no_integer = index.is_floating_point() or index.is_complex() or index.dtype == torch.bool
+    if index.dim() != 2 or index.size(0) != 2 or no_integer:
         raise ValueError(
             f"'index' must be an integer tensor of shape [2, nnz] (got {list(index.shape)}, {index.dtype}); "
             "row 0 names the node, row 1 the hyperedge"
         )
+
+
+def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
+    check_form(index)
     if not validate or index.size(1) == 0:
         return
     for axis, word in enumerate(("node", "hyperedge")):
         low, high = (int(v) for v in index[axis].aminmax())
         if low < 0 or high >= size[axis]:
             bad = low if low < 0 else high
-            raise ValueError(f"'index' row {axis} holds {word} {bad}, outside [0, {size[axis]}): mend it or pass sizes")
+            way = ("as many rows of features", "as many weights, or 'num_edges'")[axis]
+            raise ValueError(f"'index' row {axis} holds {word} {bad}, outside [0, {size[axis]}): mend it, or give {way}")
 
 
 _CACHE: TensorCache[Incidence] = TensorCache()

@@ -30,6 +30,10 @@ class HypergraphLayer(MessagePassing):
         **kwargs: further arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
     """
 
+    in_channels: int | tuple[int, int]
+    #: Whether the features of the target, the second of a pair, are read.
+    reads_target = False
+
     def __init__(self, *, direction: str = "auto", cached: bool = True, validate: bool = True, **kwargs: Any) -> None:
         kwargs.setdefault("aggr", "add")
         super().__init__(flow="source_to_target", node_dim=0, **kwargs)
@@ -57,9 +61,17 @@ class HypergraphLayer(MessagePassing):
         """
         if isinstance(x, Tensor) and self.direction != "auto":
             x = (x, x)
+        self._check_features(x)
         step = read_step(self, x, index, weight, attr, num_edges, values, size)
         mask = self._mask(step)
         return step if mask is None else replace(step, mask=mask)
+
+    def _check_features(self, x: Tensor | tuple[Tensor, Tensor | None]) -> None:
+        source, target = x if isinstance(x, tuple) else (x, None)
+        widths = self.in_channels if isinstance(self.in_channels, tuple) else (self.in_channels, self.in_channels)
+        check_features("x[0]" if isinstance(x, tuple) else "x", source, widths[0])
+        if target is not None and self.reads_target:
+            check_features("x[1]", target, widths[1])
 
     def _mask(self, step: Step) -> Tensor | None:
         """Return by what explainers and hooks multiply each message ``[nnz]``; None for ones."""
@@ -100,8 +112,10 @@ def check_channels(name: str, value: int, *, lazy: bool = False) -> None:
         raise ValueError(f"'{name}' must be at least 1{', or -1 to take it from the first input' * lazy} (got {value})")
 
 
-def check_features(name: str, x: Tensor, channels: int) -> None:
+def check_features(name: str, x: Any, channels: int) -> None:
     """Refuse features that are not ``[*, N, channels]``."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"'{name}' must be a tensor (got {type(x).__name__}); a pair is a tuple (x_source, x_target)")
     if x.dim() < 2 or (channels != -1 and x.size(-1) != channels):
         width = "channels" if channels == -1 else channels
         raise ValueError(f"'{name}' must have shape [*, N, {width}] (got {list(x.shape)})")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_channels, check_features
+from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_channels
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate, rows_back, rows_first
 from hyperlearn_pyg.ops.incidence import safe_inverse
 from hyperlearn_pyg.ops.spmm import spmm
@@ -83,7 +83,9 @@ class RoundTripConv(HypergraphLayer, ABC):
             ValueError: a shape or an index does not fit, a pair comes without ``direction``, the target's features are
                 read and absent, or a layer without attention is asked for its weights.
         """
-        self._check(x)
+        if isinstance(x, tuple) and self.direction == "auto":
+            name = type(self).__name__
+            raise ValueError(f"a pair as 'x' needs one direction: {name}(..., direction='to_hyperedge') or 'to_node'")
         step = self.read(x, hyperedge_index, hyperedge_weight, None, num_edges, incidence_weight, size)
         if step.direction == "round_trip":
             out, edges, alpha = self.convolve(step, return_hyperedges)
@@ -117,17 +119,6 @@ class RoundTripConv(HypergraphLayer, ABC):
     def attended_index(self, step: Step, index: HyperedgeIndex) -> HyperedgeIndex:
         """Return the incidences that the attention coefficients belong to."""
         return index
-
-    def _check(self, x: Tensor | tuple[Tensor, Tensor | None]) -> None:
-        if isinstance(x, tuple) and self.direction == "auto":
-            raise ValueError(
-                f"a pair as 'x' needs a layer of one direction: {type(self).__name__}(..., direction='to_hyperedge') "
-                "or 'to_node'"
-            )
-        source, target = x if isinstance(x, tuple) else (x, None)
-        check_features("x[0]" if isinstance(x, tuple) else "x", source, self.source_channels)
-        if target is not None:
-            check_features("x[1]", target, self.target_channels)
 
     def add_bias(self, bias: bool, channels: int) -> None:
         """Register the parameter ``bias``, or None in its place."""

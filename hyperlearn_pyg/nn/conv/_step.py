@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.typing import SparseTensor
 
-from hyperlearn_pyg.ops.incidence import Incidence, incidence, safe_inverse
+from hyperlearn_pyg.ops.incidence import Incidence, check_form, incidence, safe_inverse
 from hyperlearn_pyg.ops.spmm import spmm
 
 #: What a layer takes for the incidences.
@@ -98,6 +98,7 @@ def read_step(
     """
     pair = isinstance(x, tuple)
     source, target = x if isinstance(x, tuple) else (x, attr)
+    _check_counts(num_edges, size)
     direction = _direction(layer.direction, source, target, weight) if pair else "round_trip"
     rows, known = _own_size(index)
     known = known if num_edges is None else num_edges
@@ -162,11 +163,12 @@ def _entries(index: HyperedgeIndex) -> tuple[Tensor | Incidence, Tensor | None]:
         return torch.stack([node, edge]), value
     if isinstance(index, EdgeIndex):
         return index.as_tensor(), None
-    if isinstance(index, Tensor) and index.layout != torch.strided:
-        matrix = index.to_sparse_coo().coalesce()
-        return matrix.indices().flip(0), matrix.values()
     if not isinstance(index, Tensor):
         raise ValueError(f"'hyperedge_index' must be a tensor, a sparse matrix or an Incidence (got {type(index)})")
+    if index.layout != torch.strided:
+        matrix = index.to_sparse_coo().coalesce()
+        return matrix.indices().flip(0), matrix.values()
+    check_form(index)
     return index, None
 
 
@@ -187,12 +189,19 @@ def _count(index: Tensor | Incidence, known: int | None) -> int:
         return known
     if isinstance(index, Incidence):
         return index.size[1]
-    if index.dim() != 2 or index.size(1) == 0:
-        return 0
-    return int(index[1].max()) + 1
+    return int(index[1].max()) + 1 if index.size(1) else 0
+
+
+def _check_counts(num_edges: int | None, size: tuple[int, int] | None) -> None:
+    if num_edges is not None and num_edges < 0:
+        raise ValueError(f"'num_edges' must not be negative (got {num_edges})")
+    if num_edges is not None and size is not None and size[1] != num_edges:
+        raise ValueError(f"'num_edges' and 'size' differ in the number of hyperedges (got {num_edges} and {size})")
 
 
 def _check(name: str, value: Tensor | None, rows: int, axis: int) -> None:
+    if value is not None and axis == 0 and value.dim() != 1:
+        raise ValueError(f"'{name}' must have shape [{rows}] (got {list(value.shape)})")
     if value is not None and value.size(axis) != rows:
         what = "incidence" if name == "incidence_weight" else "hyperedge"
         raise ValueError(f"'{name}' must have {rows} rows, one per {what} (got {value.size(axis)})")

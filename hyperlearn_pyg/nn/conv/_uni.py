@@ -46,6 +46,7 @@ class UniConv(RoundTripConv):
     ) -> None:
         super().__init__(in_channels, out_channels, direction=direction, cached=cached, validate=validate)
         self.reads_nodes = reads_nodes
+        self.reads_target = reads_nodes and direction == "to_node"
         width = out_channels if width is None else width
         self.lin = Linear(self.source_channels, width, bias=False, weight_initializer="glorot")
         if isinstance(in_channels, tuple) and direction == "to_node" and reads_nodes:

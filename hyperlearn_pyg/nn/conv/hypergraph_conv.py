@@ -9,7 +9,7 @@ from torch.nn import Parameter
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot, zeros
 
-from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_choice
+from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_channels, check_choice, check_features
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate, rows_back, rows_first
 from hyperlearn_pyg.ops.softmax import segment_softmax, spread
 
@@ -101,8 +101,11 @@ class HypergraphConv(HypergraphLayer):
         if heads < 1 or (heads > 1 and not use_attention):
             raise ValueError(f"'heads' must be 1 without attention, and at least 1 with it (got {heads})")
         self.in_channels = in_channels
+        for channels in self._pair:
+            check_channels("in_channels", channels, lazy=True)
+        check_channels("out_channels", out_channels)
         self.out_channels = out_channels
-        self.use_attention = use_attention
+        self.use_attention = self.reads_target = use_attention
         self.attention_mode = attention_mode
         self.heads = heads
         self.concat = concat
@@ -113,14 +116,17 @@ class HypergraphConv(HypergraphLayer):
         self._add_parameters(bias)
         self.reset_parameters()
 
+    @property
+    def _pair(self) -> tuple[int, int]:
+        return self.in_channels if isinstance(self.in_channels, tuple) else (self.in_channels, self.in_channels)
+
     def _add_parameters(self, bias: bool) -> None:
-        pair = self.in_channels if isinstance(self.in_channels, tuple) else None
-        source, target = pair or (self.in_channels, self.in_channels)
+        source, target = self._pair
         width = self.heads * self.out_channels
         self.lin = Linear(source, width, bias=False, weight_initializer="glorot")
         if self.use_attention:
             self.att = Parameter(torch.empty(1, self.heads, 2 * self.out_channels))
-        if self.use_attention and pair:
+        if self.use_attention and isinstance(self.in_channels, tuple):
             self.lin_target = Linear(target, width, bias=False, weight_initializer="glorot")
         biases = Parameter(torch.empty(width if self.concat else self.out_channels)) if bias else None
         self.register_parameter("bias", biases)
@@ -172,6 +178,10 @@ class HypergraphConv(HypergraphLayer):
         """
         if isinstance(x, tuple):
             self._check_direction(x, hyperedge_weight)
+        if hyperedge_attr is not None and self.use_attention:
+            check_features("hyperedge_attr", hyperedge_attr, self._pair[1])
+        if return_attention_weights and not self.use_attention:
+            raise ValueError("'return_attention_weights' goes with use_attention=True")
         step = self.read(x, hyperedge_index, hyperedge_weight, hyperedge_attr, num_edges, incidence_weight, size)
         alpha = None
         edges: Tensor | None
@@ -215,7 +225,7 @@ class HypergraphConv(HypergraphLayer):
         """Run with attention, head by head: nothing of shape ``[nnz, heads, channels]`` is made."""
         shape = step.x.shape[:-2]
         heads = self._heads(self.lin(step.x))
-        alpha = self._alpha(step, heads)
+        alpha = self._coefficients(step, heads)
         self.show(alpha)
         kept = F.dropout(alpha, p=self.dropout, training=self.training)
         outs, edges = [], []
@@ -231,7 +241,7 @@ class HypergraphConv(HypergraphLayer):
             outs.append(x)
         return self._join(outs, shape), self._join(edges, shape), alpha.view(step.inc.nnz, *shape, self.heads)
 
-    def _alpha(self, step: Step, heads: Tensor) -> Tensor:
+    def _coefficients(self, step: Step, heads: Tensor) -> Tensor:
         """Return the attention coefficients ``[nnz, prod(*) * heads]`` (eq. 8)."""
         lin = getattr(self, "lin_target", self.lin)
         att_x, att_other = self.att.split(self.out_channels, dim=-1)

@@ -106,7 +106,7 @@ class UniGATConv(UniConv):
     def gather(self, step: Step, edges: Tensor, x: Tensor) -> Attended:
         """Return the attended sum of the hyperedges; nothing of shape ``[nnz, heads, channels]`` is made."""
         x, edges = x.unflatten(1, (-1, self.out_channels)), edges.unflatten(1, (-1, self.out_channels))
-        alpha = self._alpha(step, x, edges)
+        alpha = self._coefficients(step, x, edges)
         shape = step.x.shape[:-2]
         self.show(alpha[: step.inc.nnz])
         kept = F.dropout(alpha, p=self.dropout, training=self.training)
@@ -114,7 +114,7 @@ class UniGATConv(UniConv):
         out = out + kept[step.inc.nnz :, :, None] * x if self.add_self_loops else out
         return out.flatten(1), alpha.view(alpha.size(0), *shape, self.heads)
 
-    def _alpha(self, step: Step, x: Tensor, edges: Tensor) -> Tensor:
+    def _coefficients(self, step: Step, x: Tensor, edges: Tensor) -> Tensor:
         """Return the coefficients of the incidences ``[nnz, S * heads]``, and behind them those of the self-loops."""
         # <a, [x_i || h_e]> splits into a part per node and a part per hyperedge
         a_node, a_edge = self.att.split(self.out_channels, dim=-1)
