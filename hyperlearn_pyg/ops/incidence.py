@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import weakref
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from hyperlearn_pyg.ops.cache import TensorCache
 
@@ -39,40 +41,88 @@ class Incidence:
     """
 
     def __init__(self, index: Tensor, size: tuple[int, int], *, validate: bool = True) -> None:
+        self._describe(index, size, validate)
+        self._index: Tensor | None = index.to(self._dtype, copy=True)  # a cache must not hold its own key
+
+    @classmethod
+    def watching(cls, index: Tensor, size: tuple[int, int], *, validate: bool = True) -> Self:
+        """Return the incidence of a tensor that outlives every use of its entries: no copy before one is needed."""
+        out: Self = object.__new__(cls)
+        out._describe(index, size, validate)
+        out._index, out._watched = None, weakref.ref(index)
+        return out
+
+    def _describe(self, index: Tensor, size: tuple[int, int], validate: bool) -> None:
         _check_index(index, size, validate)
         self.size = (size[0], size[1])
         self.nnz = index.size(1)
-        if torch.compiler.is_compiling():  # the sizes are symbols there: no choice by size
-            self.index = index.long()
-        else:
-            fits = max(size[0], size[1], self.nnz) < _INT32_MAX
-            self.index = index.to(torch.int32 if fits else torch.int64, copy=True)  # a cache must not hold its own key
-        self._by_row: CSR | None = None
-        self._by_col: CSR | None = None
+        self.device = index.device  #: device of the structure
+        # While compiling the sizes are symbols: no choice by size.
+        fits = not torch.compiler.is_compiling() and max(size[0], size[1], self.nnz) < _INT32_MAX
+        self._dtype = torch.int32 if fits else torch.int64
+        self._watched: weakref.ref[Tensor] | None = None
+        self._mirror: Incidence | None = None
+        self._bags: list[tuple[Tensor, Tensor] | None] = [None, None]
+        self._perms: list[Tensor | None] = [None, None]
         self._degrees: dict[int, Tensor] = {}
 
     @property
-    def device(self) -> torch.device:
-        """Device of the structure."""
-        return self.index.device
+    def index(self) -> Tensor:
+        """The entries ``[2, nnz]`` in the order in which they were given, int32 where that fits."""
+        if self._mirror is not None:
+            return self._mirror.index.flip(0)
+        if self._index is None:
+            watched = None if self._watched is None else self._watched()
+            if watched is None:
+                raise RuntimeError("the tensor of the entries is gone: build the Incidence from a tensor that you keep")
+            self._index = watched.to(self._dtype, copy=True)
+        return self._index
 
     @property
     def by_row(self) -> CSR:
         """The rows (nodes) as bags of columns."""
-        if self._by_row is None:
-            perm, ptr = compress(self.index[0], self.size[0])
-            self._by_row = CSR(ptr, self.index[1].index_select(0, perm), perm)
-        return self._by_row
+        return CSR(*self.bags(0), self._perm(0))
 
     @property
     def by_col(self) -> CSR:
         """The columns (hyperedges) as bags of rows, which stand in ascending order."""
-        if self._by_col is None:
-            rows = self.by_row
-            second, ptr = compress(rows.idx, self.size[1])
-            perm = rows.perm.index_select(0, second)
-            self._by_col = CSR(ptr, self.index[0].index_select(0, perm), perm)
-        return self._by_col
+        return CSR(*self.bags(1), self._perm(1))
+
+    def bags(self, axis: int) -> tuple[Tensor, Tensor]:
+        """Return the bags of the rows (0) or of the columns (1), ``ptr`` and ``idx``, without the permutation."""
+        if self._mirror is not None:
+            return self._mirror.bags(1 - axis)
+        found = self._bags[axis]
+        if found is None:
+            found = self._bags[axis] = self._columns() if axis else self._rows()
+        return found
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        perm, ptr = compress(self._side(0), self.size[0])
+        return ptr, self._side(1).index_select(0, perm)
+
+    def _columns(self) -> tuple[Tensor, Tensor]:
+        ptr, idx = self.bags(0)
+        rows = torch.arange(self.size[0], dtype=self._dtype, device=self.device)
+        rows = rows.repeat_interleave(ptr.diff(), output_size=self.nnz)
+        second, ptr = compress(idx, self.size[1])
+        return ptr, rows.index_select(0, second)
+
+    def _perm(self, axis: int) -> Tensor:
+        """Return the place of each stored entry among those given; built only where a product has values."""
+        if self._mirror is not None:
+            return self._mirror._perm(1 - axis)
+        found = self._perms[axis]
+        if found is None:
+            found = compress(self.bags(0)[1] if axis else self._side(0), self.size[axis])[0]
+            found = self._perm(0).index_select(0, found) if axis else found
+            self._perms[axis] = found
+        return found
+
+    def _side(self, axis: int) -> Tensor:
+        """Return one row of the entries; what is only watched is not copied for it as a whole."""
+        watched = None if self._watched is None or self._index is not None else self._watched()
+        return self.index[axis] if watched is None else watched[axis].to(self._dtype)
 
     def row_degree(self, values: Tensor | None = None) -> Tensor:
         """Return the sum of ``values [nnz]``, or the number of entries, of each row ``[N]``."""
@@ -86,19 +136,20 @@ class Incidence:
         if values is not None:
             return values.new_zeros(self.size[axis]).index_add(0, self.index[axis], values)
         if axis not in self._degrees:
-            self._degrees[axis] = (self.by_col if axis else self.by_row).ptr.diff()
+            self._degrees[axis] = self.bags(axis)[0].diff()
         return self._degrees[axis]
 
     def t(self) -> Incidence:
         """Return the transpose; it shares the compressed forms."""
         out = object.__new__(type(self))
-        out.size, out.nnz, out.index = (self.size[1], self.size[0]), self.nnz, self.index.flip(0)
-        out._by_row, out._by_col = self.by_col, self.by_row
+        out.__dict__.update(self.__dict__)
+        out.size, out._mirror = (self.size[1], self.size[0]), self
         out._degrees = {1 - axis: degree for axis, degree in self._degrees.items()}
         return out
 
     def __repr__(self) -> str:
-        cached = (self._by_row is not None) + (self._by_col is not None) + len(self._degrees)
+        base = self if self._mirror is None else self._mirror
+        cached = sum(part is not None for part in (*base._bags, *base._perms)) + len(self._degrees)
         return f"{type(self).__name__}(size={self.size}, nnz={self.nnz}, device={self.device}, cached={cached})"
 
 
@@ -113,6 +164,15 @@ def incidence(index: Tensor, size: tuple[int, int], *, validate: bool = True, ca
     if not cached:
         return Incidence(index, size, validate=validate)
     return _CACHE.get(index, size, lambda: Incidence(index, size, validate=validate))
+
+
+def incidence_for_call(index: Tensor, size: tuple[int, int], *, validate: bool, cached: bool) -> Incidence:
+    """Return what :func:`incidence` does, for use while ``index`` is held by the caller: no copy of it is kept."""
+    if torch.compiler.is_compiling():
+        return Incidence(index, size, validate=False)
+    if not cached:
+        return Incidence.watching(index, size, validate=validate)
+    return _CALLS.get(index, size, lambda: Incidence.watching(index, size, validate=validate))
 
 
 def compress(key: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -149,3 +209,4 @@ def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
 
 
 _CACHE: TensorCache[Incidence] = TensorCache()
+_CALLS: TensorCache[Incidence] = TensorCache()

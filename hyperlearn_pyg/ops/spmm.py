@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from hyperlearn_pyg.ops.incidence import CSR, Incidence
+from hyperlearn_pyg.ops.incidence import Incidence
 
 _CHUNK = 16384
 
@@ -36,9 +36,11 @@ def spmm(inc: Incidence, x: Tensor, values: Tensor | None = None, *, transpose: 
         raise ValueError(f"'x' must have shape [{rows}, C] (got {list(x.shape)}) for a matrix of size {inc.size}")
     if values is not None and values.shape != (inc.nnz,):
         raise ValueError(f"'values' must have shape [{inc.nnz}], one per entry (got {list(values.shape)})")
-    ahead, back = (inc.by_col, inc.by_row) if transpose else (inc.by_row, inc.by_col)
-    out_side, in_side = inc.index.flip(0) if transpose else inc.index
-    out: Tensor = _SpMM.apply(x, values, *ahead, *back, out_side, in_side)  # type: ignore[no-untyped-call]
+    if values is None:
+        structure = [*inc.bags(int(transpose)), *inc.bags(int(not transpose))]
+    else:
+        structure = _with_values(inc, transpose)
+    out: Tensor = _SpMM.apply(x, values, *structure)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -53,16 +55,20 @@ def sddmm(inc: Incidence, a: Tensor, b: Tensor) -> Tensor:
     Returns:
         ``[nnz]``, in the order of the entries.
     """
-    out: Tensor = _SDDMM.apply(a, b, *inc.by_row, *inc.by_col, *inc.index)  # type: ignore[no-untyped-call]
+    out: Tensor = _SDDMM.apply(a, b, *_with_values(inc, False))  # type: ignore[no-untyped-call]
     return out
 
 
-def bag_sum(table: Tensor, csr: CSR, values: Tensor | None = None) -> Tensor:
-    """Sum the rows of ``table`` named by each bag of ``csr``; ``values`` are in the order of the entries."""
-    if csr.idx.numel() == 0 or table.size(1) == 0:
-        return table.new_zeros(csr.ptr.numel() - 1, table.size(1))
-    weights = None if values is None else values.index_select(0, csr.perm)
-    return _embedding_bag(table, csr.idx, csr.ptr, weights)
+def _with_values(inc: Incidence, transpose: bool) -> list[Tensor]:
+    ahead, back = (inc.by_col, inc.by_row) if transpose else (inc.by_row, inc.by_col)
+    return [*ahead, *back, *(inc.index.flip(0) if transpose else inc.index)]
+
+
+def bag_sum(table: Tensor, ptr: Tensor, idx: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum the rows of ``table`` that each bag names; ``weights`` are in the order of the bags' members."""
+    if idx.numel() == 0 or table.size(1) == 0:
+        return table.new_zeros(ptr.numel() - 1, table.size(1))
+    return _embedding_bag(table, idx, ptr, weights)
 
 
 def gather_rows(table: Tensor, index: Tensor) -> Tensor:
@@ -78,13 +84,17 @@ def _embedding_bag(table: Tensor, idx: Tensor, ptr: Tensor, weights: Tensor | No
 
 
 class _SpMM(Function):
-    """A structure is eight tensors: the bags of the output's side, those of the input's side, both ends of entries."""
+    """A structure is the bags of the output's side and those of the input's side, two tensors each.
+
+    Where there are values each side has its permutation too, and both ends of the entries follow: eight tensors.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor | None, *structure: Tensor) -> Tensor:
         ctx.save_for_backward(x, values, *structure)
-        weights = None if values is None else values.detach().to(x.dtype)
-        return bag_sum(x, CSR(*structure[:3]), weights)
+        ptr, idx, perm = structure[:3]
+        weights = None if values is None else values.detach().to(x.dtype).index_select(0, perm)
+        return bag_sum(x, ptr, idx, weights)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -122,4 +132,6 @@ class _SDDMM(Function):
 
 
 def _turned(structure: Sequence[Tensor]) -> list[Tensor]:
+    if len(structure) == 4:
+        return [*structure[2:], *structure[:2]]
     return [*structure[3:6], *structure[:3], structure[7], structure[6]]

@@ -59,6 +59,30 @@ def test_structure_is_int32_while_sizes_allow(monkeypatch: pytest.MonkeyPatch) -
     assert Incidence(index, (2, 2)).by_row.ptr.dtype == torch.int64
 
 
+@given(matrices())
+@settings(max_examples=30, deadline=None)
+def test_a_watched_tensor_gives_the_same_structure(matrix: tuple[Tensor, Size, Tensor]) -> None:
+    index, size, _ = matrix
+    kept, watched = Incidence(index, size), Incidence.watching(index, size)
+    for axis in (0, 1):
+        for ours, theirs in zip(watched.bags(axis), kept.bags(axis), strict=True):
+            assert torch.equal(ours, theirs)
+    for there, plain in ((watched.by_row, kept.by_row), (watched.t().by_row, kept.by_col)):
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(there, plain, strict=True))
+    assert torch.equal(watched.t().index, kept.index.flip(0))
+
+
+def test_a_watched_tensor_must_live_while_its_entries_are_used() -> None:
+    index = torch.tensor([[0, 1], [1, 0]])
+    inc = Incidence.watching(index, (2, 2))
+    _ = inc.bags(0)
+    del index
+    gc.collect()
+    assert inc.bags(1)[1].tolist() == [1, 0]  # of the bags of the rows alone
+    with pytest.raises(RuntimeError, match="is gone"):
+        _ = inc.index
+
+
 def test_repr_and_device() -> None:
     inc = Incidence(torch.tensor([[0], [1]]), (1, 2))
     assert repr(inc) == "Incidence(size=(1, 2), nnz=1, device=cpu, cached=0)"

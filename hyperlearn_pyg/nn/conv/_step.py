@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.typing import SparseTensor
 
-from hyperlearn_pyg.ops.incidence import Incidence, incidence, safe_inverse
+from hyperlearn_pyg.ops.incidence import Incidence, incidence_for_call, safe_inverse
 from hyperlearn_pyg.ops.spmm import spmm
 
 #: What a layer takes for the incidences.
@@ -102,6 +102,7 @@ def read_step(
         known = weight.size(0)
     if size is None and isinstance(index, EdgeIndex):
         known = index.sparse_size(1) if known is None else known
+    kept = isinstance(index, EdgeIndex) or (isinstance(index, Tensor) and index.layout == torch.strided)
     index, own = _entries(index)
     if size is None:
         size = index.size if isinstance(index, Incidence) else (source.size(-2), _count(index, known))
@@ -109,8 +110,10 @@ def read_step(
         raise ValueError(f"'x' must have {size[0]} rows, one per node of the incidence (got {source.size(-2)})")
     if isinstance(index, Incidence):
         inc = index
+    elif kept:
+        inc = incidence_for_call(index, size, validate=layer.validate, cached=layer.cached)
     else:
-        inc = incidence(index, size, validate=layer.validate, cached=layer.cached)
+        inc = Incidence(index, size, validate=layer.validate)
     _check("hyperedge_attr" if not pair else "x[1]", target, inc.size[1], -2)
     inc = inc.t() if direction == "to_node" else inc
     values = own if values is None else values
@@ -126,7 +129,11 @@ def propagate(
     before, after = scale
     x = x if before is None else x * before[:, None]
     out = spmm(inc, x, values, transpose=transpose)
-    return out if after is None else out * after[:, None]
+    if after is None:
+        return out
+    if after.requires_grad or after.dtype != out.dtype:
+        return out * after[:, None]
+    return out.mul_(after[:, None])  # nothing was saved of it
 
 
 def rows_first(x: Tensor) -> tuple[Tensor, torch.Size]:

@@ -184,7 +184,9 @@ class HypergraphConv(MessagePassing):
             out, edges, alpha = self._attend(step)
         else:
             out, edges = self._convolve(step, return_hyperedges)
-        out = out if self.bias is None else out + self.bias
+        if self.bias is not None:
+            fresh = not self.use_attention and edges is not out and out.dtype == self.bias.dtype
+            out = out.add_(self.bias) if fresh else out + self.bias  # nothing was saved of a fresh one
         if not return_hyperedges and not return_attention_weights:
             return out
         more = ([edges] if return_hyperedges else []) + ([(hyperedge_index, alpha)] if return_attention_weights else [])
