@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +26,11 @@ from hyperlearn_pyg._io import atomic_path
 from hyperlearn_pyg.training.run import versions
 
 RESULTS = Path(__file__).resolve().parent / "results"
+#: Settings of the allocator: as it comes, and with large temporaries kept instead of given back and faulted in again.
+ALLOCATORS: dict[str, dict[str, str]] = {
+    "stock": {},
+    "tuned": dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(32 << 30)),
+}
 COLUMNS = ("model", "source", "validation RMSE", "test RMSE", "ms a step", "seconds")
 
 
@@ -105,6 +114,55 @@ def interleave(steps: Mapping[str, Callable[[], Any]], rounds: int, *, warmup: i
             if number >= warmup:
                 seconds[name].append(time.perf_counter() - began)
     return seconds
+
+
+def run_child(script: str, arguments: Sequence[str], allocator: str) -> dict[str, Any]:
+    """Run a script in a process of its own under one of :data:`ALLOCATORS`; its last line of output is JSON."""
+    done = subprocess.run(
+        [sys.executable, script, *arguments],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **ALLOCATORS[allocator]},
+        text=True,
+        check=True,
+    )
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print({"allocator": allocator, **row}, file=sys.stderr, flush=True)
+    return row
+
+
+def added_peaks(run: Callable[[], Any], calls: int) -> list[float]:
+    """Return, for each of several calls, the peak in MiB above the resident memory before the first."""
+    _trim()
+    before = _resident()
+    return [_watched_peak(run) - before for _ in range(calls)]
+
+
+def _watched_peak(run: Callable[[], Any]) -> float:
+    """Return the largest resident memory while ``run`` runs, after what the allocator had kept was given back."""
+    _trim()
+    peak, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            peak[0] = max(peak[0], _resident())
+            time.sleep(0.0005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run()
+    done.set()
+    watcher.join()
+    return peak[0]
+
+
+def _resident() -> float:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+
+def _trim() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -8,6 +8,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; processes that tests start do as well
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the suite among as many processes as there are cores (4 at most); chosen files run in this one."""
+    chosen = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    return min(os.cpu_count() or 1, 4) if chosen == [ROOT / "tests"] else 0
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Callable[[str], Path]:

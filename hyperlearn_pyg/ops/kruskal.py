@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from hyperlearn_pyg.ops.cache import TensorCache
-from hyperlearn_pyg.ops.incidence import compress
+from hyperlearn_pyg.ops.incidence import _INT32_MAX, compress
 from hyperlearn_pyg.ops.spmm import _embedding_bag, gather_rows
 
 _CHUNK = 16384
+_KEPT = 1 << 24  # so many tuples are kept sorted by each mode; more are sorted chunk by chunk, at each call
 
 
 def cp_score(factors: Sequence[Tensor], index: Tensor) -> Tensor:
@@ -152,21 +153,39 @@ def _mode_grad(factors: Sequence[Tensor], index: Tensor, mode: int, grad: Tensor
     total = index.size(1)
     if total == 0 or rank == 0:
         return out
-    perm, ptr = _SORTED.get(index, (mode, size), lambda: compress(index[mode], size))
+    perm, ptr, columns = _SORTED.get(index, (mode, size), lambda: _sort(index, mode, size))
+    weights = grad.index_select(0, perm)
     if len(factors) == 2:
-        other = 1 - mode
-        return _embedding_bag(factors[other], index[other].index_select(0, perm), ptr, grad.index_select(0, perm))
-    for start in range(0, total, _CHUNK):
-        part = perm[start : start + _CHUNK]
-        columns = index.index_select(1, part)
-        weights = grad.index_select(0, part)
-        rows = _product(factors, columns, skip=mode)
-        rows = weights[:, None].expand(-1, rank).contiguous() if rows is None else rows.mul_(weights[:, None])
-        first, last = int(columns[mode, 0]), int(columns[mode, -1])
-        bags = (ptr[first : last + 2] - start).clamp_(0, part.numel())
-        every = torch.arange(part.numel(), dtype=ptr.dtype, device=ptr.device)
-        out[first : last + 1] += _embedding_bag(rows, every, bags, None)
+        other = index[1 - mode].index_select(0, perm).to(ptr.dtype) if columns is None else columns[1 - mode]
+        return _embedding_bag(factors[1 - mode], other, ptr, weights)
+    starts = list(range(0, total, _CHUNK))
+    bounds = torch.tensor([*starts, total - 1], device=ptr.device).to(ptr.dtype)
+    owners = (torch.searchsorted(ptr, bounds, right=True) - 1).tolist()  # to whom the first of each chunk belongs
+    for chunk, start in enumerate(starts):
+        part = slice(start, start + _CHUNK)
+        others = index.index_select(1, perm[part]) if columns is None else columns[:, part]
+        rows = _product(factors, others, skip=mode)
+        if rows is None:
+            rows = factors[mode].new_ones(others.size(1), rank)
+        first, last = owners[chunk], owners[chunk + 1]
+        bags = (ptr[first : last + 2] - start).clamp_(0, rows.size(0))
+        every = torch.arange(rows.size(0), dtype=ptr.dtype, device=ptr.device)
+        out[first : last + 1] += _embedding_bag(rows, every, bags, weights[part])
     return out
 
 
-_SORTED: TensorCache[tuple[Tensor, Tensor]] = TensorCache()
+def _sort(index: Tensor, mode: int, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the order of the tuples by one mode, where each of its items begins, and the sorted tuples unless many."""
+    total = index.size(1)
+    kind = torch.int32 if max(size, total) < _INT32_MAX else torch.int64
+    perm, ptr = compress(index[mode].to(kind), size)
+    if total > _KEPT:
+        return perm, ptr, None
+    return (
+        perm,
+        ptr,
+        index.index_select(1, perm).to(kind if index.numel() == 0 or index.max() < _INT32_MAX else index.dtype),
+    )
+
+
+_SORTED: TensorCache[tuple[Tensor, Tensor, Tensor | None]] = TensorCache()

@@ -27,13 +27,16 @@ def problems(draw: st.DrawFn) -> tuple[list[Tensor], Tensor]:
     return make(sizes, draw(st.integers(0, 3)), draw(st.integers(0, 25)), draw(st.integers(0, 999)))
 
 
-@given(problems(), st.sampled_from([4, 16384]))
+@given(problems(), st.sampled_from([4, 16384]), st.sampled_from([0, 1 << 24]))
 @settings(max_examples=80, deadline=None)
-def test_score_and_gradients_are_those_of_the_dense_tensor(problem: tuple[list[Tensor], Tensor], chunk: int) -> None:
+def test_score_and_gradients_are_those_of_the_dense_tensor(
+    problem: tuple[list[Tensor], Tensor], chunk: int, kept: int
+) -> None:
     factors, index = problem
     factors = [f.requires_grad_() for f in factors]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(cp_score.__globals__, "_CHUNK", chunk)
+        patch.setitem(cp_score.__globals__, "_KEPT", kept)
         score, dense = cp_score(factors, index), dense_cp(factors)[tuple(index)]
         weight = torch.linspace(-1, 2, index.size(1), dtype=torch.float64)
         ours = torch.autograd.grad(score, factors, weight)
