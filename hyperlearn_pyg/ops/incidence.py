@@ -212,7 +212,8 @@ def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
         if low < 0 or high >= size[axis]:
             bad = low if low < 0 else high
             way = ("as many rows of features", "as many weights, or 'num_edges'")[axis]
-            raise ValueError(f"'index' row {axis} holds {word} {bad}, outside [0, {size[axis]}): mend it, or give {way}")
+            where = f"'index' row {axis} holds {word} {bad}, outside [0, {size[axis]})"
+            raise ValueError(f"{where}: mend it, or give {way}")
 
 
 _CACHE: TensorCache[Incidence] = TensorCache()
