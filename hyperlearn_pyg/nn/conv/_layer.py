@@ -119,3 +119,9 @@ def check_features(name: str, x: Any, channels: int) -> None:
     if x.dim() < 2 or (channels != -1 and x.size(-1) != channels):
         width = "channels" if channels == -1 else channels
         raise ValueError(f"'{name}' must have shape [*, N, {width}] (got {list(x.shape)})")
+
+
+def check_heads(heads: int, use_attention: bool) -> None:
+    """Refuse several heads without attention, and less than one."""
+    if heads < 1 or (heads > 1 and not use_attention):
+        raise ValueError(f"'heads' must be 1 without attention, and at least 1 with it (got {heads})")

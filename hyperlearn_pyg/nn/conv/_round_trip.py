@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_channels
-from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate, rows_back, rows_first
+from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate
 from hyperlearn_pyg.ops.incidence import safe_inverse
 from hyperlearn_pyg.ops.spmm import spmm
 
@@ -164,27 +164,3 @@ def multiplicity(step: Step) -> Tensor | None:
 def member_mean(step: Step, x: Tensor) -> Tensor:
     r"""Return :math:`h_e = \frac{1}{|e|} \sum_i H_{ie} x_i`, ``[M, C]``, of ``x [N, C]``."""
     return propagate(step.inc, x, step.sent, (None, safe_inverse(edge_size(step))), transpose=True)
-
-
-def split_heads(x: Tensor, heads: int) -> tuple[Tensor, torch.Size]:
-    """Bring ``[*, N, heads * C]`` into the form ``[N, prod(*) * heads, C]``, and say what ``*`` was."""
-    rows, shape = rows_first(x)
-    return rows.view(x.size(-2), shape.numel() * heads, x.size(-1) // heads), shape
-
-
-def join_heads(x: Tensor, shape: torch.Size, heads: int) -> Tensor:
-    """Undo :func:`split_heads`."""
-    return rows_back(x.reshape(x.size(0), shape.numel() * heads * x.size(2)), shape)
-
-
-def head_scores(x: Tensor, query: Tensor) -> Tensor:
-    r"""Return :math:`\langle \mathbf{a}_h, \mathbf{x}_{ih} \rangle`, ``[N, S * heads]``, of ``x [N, S * heads, C]``."""
-    return (x * query.repeat(x.size(1) // query.size(0), 1)).sum(-1)
-
-
-def attend(step: Step, x: Tensor, alpha: Tensor, *, transpose: bool) -> Tensor:
-    """Sum ``x [rows, heads, C]`` over the incidences with the coefficients ``alpha [nnz, heads]``, head by head."""
-    alpha = alpha if step.mask is None else alpha * step.mask[:, None]
-    parts = [spmm(step.inc, x[:, h], alpha[:, h], transpose=transpose) for h in range(x.size(1))]
-    rows = step.inc.size[1 if transpose else 0]
-    return torch.stack(parts, dim=1) if parts else x.new_zeros(rows, 0, x.size(2))

@@ -8,16 +8,9 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot
 from torch_geometric.nn.models import MLP
 
+from hyperlearn_pyg.nn.conv._attention import attend, head_scores, join_heads, split_heads
 from hyperlearn_pyg.nn.conv._layer import check_channels
-from hyperlearn_pyg.nn.conv._round_trip import (
-    Attended,
-    RoundTripConv,
-    attend,
-    head_scores,
-    join_heads,
-    multiplicity,
-    split_heads,
-)
+from hyperlearn_pyg.nn.conv._round_trip import Attended, RoundTripConv, multiplicity
 from hyperlearn_pyg.nn.conv._step import Step
 from hyperlearn_pyg.ops.multiset import multiset_softmax
 from hyperlearn_pyg.ops.softmax import spread

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.nn.inits import zeros
+from torch_geometric.nn.inits import glorot, zeros
 from torch_geometric.nn.module_dict import ModuleDict
 from torch_geometric.typing import EdgeType
 
 from hyperlearn_pyg.data.relation import Relation
-from hyperlearn_pyg.nn.conv._layer import check_channels, check_choice, check_features
+from hyperlearn_pyg.nn.conv._attention import hypergraph_attention
+from hyperlearn_pyg.nn.conv._layer import check_channels, check_choice, check_features, check_heads
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, _entries, propagate, rows_back, rows_first
 from hyperlearn_pyg.ops.incidence import Incidence
 from hyperlearn_pyg.ops.stack import Part, stacked_incidence
@@ -33,16 +34,24 @@ class HeteroHypergraphConv(Module):
     hyperedge takes the mean of its members of every modality (and role), and the sums over all of them are one sparse
     product each way. :math:`\mathbf{\Psi}_m` is the identity unless ``edge_channels`` is given. Degrees, weights and
     repeated memberships are those of :class:`HypergraphConv`; with one modality it is that layer. An item without
-    hyperedges gives zeros (before the bias).
+    hyperedges gives zeros (before the bias). With attention the entries of :math:`\mathbf{H}` are learnt as there, with
+    the mean of its members (of :math:`\mathbf{Z}`) for the features of a hyperedge.
 
     Args:
         in_channels: size of the input samples of each modality, by name (``-1`` to derive it from the first input), or
             one number for all ``modalities``.
-        out_channels: size of each output sample.
-        edge_channels: size of the hyperedge features; where given, :math:`\mathbf{\Psi}_m` are learnt.
+        out_channels: size of each output sample (of each head, where ``edge_channels`` is absent).
+        edge_channels: size of the hyperedge features (of each head); where given, :math:`\mathbf{\Psi}_m` are learnt.
         modalities: the names, where ``in_channels`` is one number.
         bias: learn an additive bias of each modality.
         normalization: ``"row"`` or ``"symmetric"``.
+        use_attention: learn the entries of the incidence matrix.
+        attention_mode: ``"node"`` normalises over the members of a hyperedge, of whatever modality, ``"edge"`` over the
+            hyperedges of an item.
+        heads: number of attention heads.
+        concat: concatenate the heads, or else average them.
+        negative_slope: slope of the leaky ReLU of the attention scores.
+        dropout: dropout probability of the attention coefficients.
         cached: keep the compressed incidence of the index tensors as long as they live unchanged.
         validate: check that the indices lie in range.
 
@@ -50,7 +59,7 @@ class HeteroHypergraphConv(Module):
         * input: item features ``{modality: [*, N_m, in_channels_m]}``; memberships ``{(modality, name, set):
           [2, nnz]}`` (item, hyperedge), or a :class:`~hyperlearn_pyg.data.Relation`; hyperedge weights ``[M]``
         * output: ``{modality: [*, N_m, out_channels]}`` for every modality of the input; with ``return_hyperedges``
-          also ``[*, M, edge_channels]`` (or ``out_channels``)
+          also ``[*, M, edge_channels]`` (or ``out_channels``); ``heads`` times that where heads are concatenated
 
     Raises:
         ValueError: a mode is unknown, a modality is not known or missing, or a shape or an index does not fit.
@@ -67,6 +76,7 @@ class HeteroHypergraphConv(Module):
     """
 
     bias: Tensor | None
+    pyg_compat = False
 
     def __init__(
         self,
@@ -77,34 +87,56 @@ class HeteroHypergraphConv(Module):
         bias: bool = True,
         *,
         normalization: str = "row",
+        use_attention: bool = False,
+        attention_mode: str = "node",
+        heads: int = 1,
+        concat: bool = True,
+        negative_slope: float = 0.2,
+        dropout: float = 0.0,
         cached: bool = True,
         validate: bool = True,
     ) -> None:
         super().__init__()
+        check_choice("normalization", normalization, ("row", "symmetric"))
+        check_choice("attention_mode", attention_mode, ("node", "edge"))
+        check_heads(heads, use_attention)
+        check_channels("out_channels", out_channels)
         self.in_channels = _by_modality(in_channels, modalities)
         for name, channels in self.in_channels.items():
             check_channels(f"in_channels[{name!r}]", channels, lazy=True)
-        check_channels("out_channels", out_channels)
-        check_choice("normalization", normalization, ("row", "symmetric"))
         self.out_channels = out_channels
         self.edge_channels = edge_channels
         self.normalization = normalization
+        self.use_attention = use_attention
+        self.attention_mode = attention_mode
+        self.heads = heads
+        self.concat = concat
+        self.negative_slope = negative_slope
+        self.dropout = dropout
         self.cached = cached
         self.validate = validate
-        width = out_channels if edge_channels is None else edge_channels
-        check_channels("edge_channels", width)
-        self.lins = ModuleDict({m: _linear(channels, width) for m, channels in self.in_channels.items()})
-        if edge_channels is not None:
-            self.lins_out = ModuleDict({m: _linear(width, out_channels) for m in self.in_channels})
-        biases = Parameter(torch.empty(len(self.in_channels), out_channels)) if bias else None
-        self.register_parameter("bias", biases)
+        self._add_parameters(bias)
         self.reset_parameters()
+
+    def _add_parameters(self, bias: bool) -> None:
+        width = self.out_channels if self.edge_channels is None else self.edge_channels
+        check_channels("edge_channels", width)
+        self.lins = ModuleDict({m: _linear(channels, self.heads * width) for m, channels in self.in_channels.items()})
+        if self.use_attention:
+            self.att = Parameter(torch.empty(1, self.heads, 2 * width))
+        width = self.heads * width if self.concat else width
+        if self.edge_channels is not None:
+            self.lins_out = ModuleDict({m: _linear(width, self.out_channels) for m in self.in_channels})
+            width = self.out_channels
+        self.register_parameter("bias", Parameter(torch.empty(len(self.in_channels), width)) if bias else None)
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh."""
         for lins in self.children():
             for lin in lins.children():
                 lin.reset_parameters()  # type: ignore[operator]
+        if self.use_attention:
+            glorot(self.att)
         zeros(self.bias)
 
     def forward(
@@ -116,6 +148,7 @@ class HeteroHypergraphConv(Module):
         *,
         incidence_weight: Mapping[EdgeType, Tensor] | None = None,
         return_hyperedges: bool = False,
+        return_attention_weights: bool | None = None,
     ) -> Any:
         """Run the layer.
 
@@ -127,7 +160,9 @@ class HeteroHypergraphConv(Module):
             num_edges: the number of hyperedges ``M``; where absent that of the relation or of the weights, or the
                 largest index plus one.
             incidence_weight: weight of each membership ``[nnz]``, by the keys of ``members``; ones where absent.
-            return_hyperedges: return the pair of the output and of the hyperedge features on the way.
+            return_hyperedges: also return the hyperedge features on the way.
+            return_attention_weights: also return the attention coefficients of each membership ``[nnz, *, heads]``, by
+                the keys of ``members``.
 
         Raises:
             ValueError: a modality is not known or missing, or a shape or an index does not fit.
@@ -141,14 +176,24 @@ class HeteroHypergraphConv(Module):
         parts = _parts({m: x_dict[m].size(-2) for m in names}, members, incidence_weight or {})
         z = torch.cat([self.lins[m](x_dict[m]) for m in names], dim=-2)
         step = self._step(z, parts, hyperedge_weight, num_edges)
+        rows, edges, alpha = self._convolve(step)
+        sizes = [x_dict[m].size(-2) for m in names]
+        out = {m: self._finish(m, x) for m, x in zip(names, rows.split(sizes, dim=-2), strict=True)}
+        more = [edges] if return_hyperedges else []
+        if return_attention_weights:
+            if alpha is None:
+                raise ValueError("'return_attention_weights' goes with use_attention=True")
+            more.append(dict(zip(members, alpha.split([part.index.size(1) for part in parts.parts]), strict=True)))
+        return (out, *more) if more else out
+
+    def _convolve(self, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self.use_attention:
+            return hypergraph_attention(self, step, step.x, step.other())
         scales = step.scales(self.normalization, False)
-        rows, shape = rows_first(z)
+        rows, shape = rows_first(step.x)
         edges = propagate(step.inc, rows, step.values, scales.into_edges, transpose=True)
         rows = propagate(step.inc, edges, step.values, scales.into_nodes, transpose=False)
-        sizes = [x_dict[m].size(-2) for m in names]
-        out = dict(zip(names, rows_back(rows, shape).split(sizes, dim=-2), strict=True))
-        out = {m: self._finish(m, x) for m, x in out.items()}
-        return (out, rows_back(edges, shape)) if return_hyperedges else out
+        return rows_back(rows, shape), rows_back(edges, shape), None
 
     def _check(self, x_dict: Mapping[str, Tensor], members: Mapping[EdgeType, HyperedgeIndex]) -> None:
         if not x_dict:
@@ -210,7 +255,9 @@ def _parts(
         raise ValueError(f"'incidence_weight' names {unknown}, 'members' holds {list(members)}")
     parts: list[Part] = []
     values: list[Tensor | None] = []
-    offsets = dict(zip(sizes, torch.tensor([0, *sizes.values()]).cumsum(0).tolist(), strict=False))
+    offsets, below = {}, 0
+    for modality, size in sizes.items():
+        offsets[modality], below = below, below + size
     for slot, given in members.items():
         index, own = _entries(given)
         index = index.index if isinstance(index, Incidence) else index

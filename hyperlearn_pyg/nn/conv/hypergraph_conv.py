@@ -3,15 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot, zeros
 
-from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_channels, check_choice, check_features
+from hyperlearn_pyg.nn.conv._attention import hypergraph_attention
+from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_channels, check_choice, check_features, check_heads
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate, rows_back, rows_first
-from hyperlearn_pyg.ops.softmax import segment_softmax, spread
 
 _MAC = 0.1  # a multiply-add of the linear map, in units of one number moved by the sparse product (measured)
 
@@ -98,8 +97,7 @@ class HypergraphConv(HypergraphLayer):
         check_choice("normalization", normalization, ("row", "symmetric"))
         if pyg_compat and normalization != "row":
             raise ValueError("'pyg_compat' goes with normalization='row': PyG has no other")
-        if heads < 1 or (heads > 1 and not use_attention):
-            raise ValueError(f"'heads' must be 1 without attention, and at least 1 with it (got {heads})")
+        check_heads(heads, use_attention)
         self.in_channels = in_channels
         for channels in self._pair:
             check_channels("in_channels", channels, lazy=True)
@@ -224,50 +222,10 @@ class HypergraphConv(HypergraphLayer):
         return (self.lin(x) if place == "after" else x), edges
 
     def _attend(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
-        """Run with attention, head by head: nothing of shape ``[nnz, heads, channels]`` is made."""
-        shape = step.x.shape[:-2]
-        heads = self._heads(self.lin(step.x))
-        alpha = self._coefficients(step, heads)
-        self.show(alpha)
-        kept = F.dropout(alpha, p=self.dropout, training=self.training)
-        outs, edges = [], []
-        for head in range(heads.size(1)):
-            own = step.attended(kept[:, head])
-            scales = own.scales(self.normalization, self.pyg_compat)
-            x = heads[:, head]
-            if step.direction != "to_node":
-                x = propagate(step.inc, x, own.sent, scales.into_edges, transpose=True)
-            edges.append(x)
-            if step.direction != "to_hyperedge":
-                x = propagate(step.inc, x, own.sent, scales.into_nodes, transpose=False)
-            outs.append(x)
-        return self._join(outs, shape), self._join(edges, shape), alpha.view(step.inc.nnz, *shape, self.heads)
-
-    def _coefficients(self, step: Step, heads: Tensor) -> Tensor:
-        """Return the attention coefficients ``[nnz, prod(*) * heads]`` (eq. 8)."""
-        lin = getattr(self, "lin_target", self.lin)
-        att_x, att_other = self.att.split(self.out_channels, dim=-1)
-        # <att, [x_i || x_e]> splits into a part per node and a part per hyperedge
-        own = (heads * self._repeat(att_x, step)).sum(-1)
-        other = (self._heads(lin(step.other())) * self._repeat(att_other, step)).sum(-1)
-        nodes, edges = (other, own) if step.direction == "to_node" else (own, other)
-        row, col = step.inc.index
-        score = F.leaky_relu(spread(nodes, row) + spread(edges, col), self.negative_slope)
-        return segment_softmax(step.inc, score, by_row=self.attention_mode == "edge")
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """Bring ``[*, N, heads * C]`` into the form ``[N, prod(*) * heads, C]``."""
-        count = x.shape[:-2].numel() * self.heads
-        return rows_first(x)[0].view(x.size(-2), count, self.out_channels)
-
-    def _repeat(self, att: Tensor, step: Step) -> Tensor:
-        return att.repeat(1, step.x.shape[:-2].numel(), 1)
-
-    def _join(self, parts: list[Tensor], shape: torch.Size) -> Tensor:
-        """Undo :meth:`_heads`, heads concatenated or averaged."""
-        out = torch.stack(parts, dim=1).view(parts[0].size(0), *shape, self.heads, self.out_channels)
-        out = out.flatten(-2) if self.concat else out.mean(-2)
-        return out.movedim(0, -2) if shape else out
+        lin_other = getattr(self, "lin_target", self.lin)
+        out, edges, alpha = hypergraph_attention(self, step, self.lin(step.x), lin_other(step.other()))
+        self.show(alpha.flatten(1))
+        return out, edges, alpha
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels})"

@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch_geometric.nn.inits import glorot
 
+from hyperlearn_pyg.nn.conv._attention import attend, head_scores, merge_heads
 from hyperlearn_pyg.nn.conv._layer import check_channels
-from hyperlearn_pyg.nn.conv._round_trip import Attended, attend, head_scores, multiplicity
+from hyperlearn_pyg.nn.conv._round_trip import Attended, multiplicity
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, rows_back
 from hyperlearn_pyg.nn.conv._uni import UniConv
 from hyperlearn_pyg.ops.incidence import Incidence
@@ -137,8 +138,7 @@ class UniGATConv(UniConv):
 
     def finish(self, rows: Tensor, shape: torch.Size) -> Tensor:
         """Bring rows ``[n, S * heads * C]`` into the form of the output, heads concatenated or averaged."""
-        out = rows_back(rows, shape)
-        return out if self.concat else out.unflatten(-1, (self.heads, self.out_channels)).mean(-2)
+        return merge_heads(rows_back(rows, shape), self.heads, self.concat)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
