@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch_geometric import EdgeIndex
 
+from hyperlearn_pyg.nn import HypergraphConv
 from hyperlearn_pyg.ops import Incidence
 from hyperlearn_pyg.testing import dense_incidence
 
@@ -76,6 +78,28 @@ class Laws:
         self.lazy_and_drawn_afresh(make)
         self.small(make)
         self.errors(make)
+
+    def preset(self, layer: type[HypergraphConv], normalization: str, reference: Callable[..., Tensor]) -> None:
+        """Check the laws of a layer that is the hypergraph convolution of one normalisation."""
+
+        def dense(conv, x, incidence, weight):  # type: ignore[no-untyped-def]
+            out = reference(conv.lin(x), incidence, weight)
+            return out if conv.bias is None else out + conv.bias
+
+        for bias in (True, False):
+            self.equals_dense(partial(layer, out_channels=2, bias=bias), dense)
+        make = partial(layer, out_channels=2)
+        self.equivariant(make, True)
+        self.additive(make)
+        self.multiplicities(make)
+        self.differentiable(make)
+        self.input_forms(make)
+        self.small(make)
+        conv, other = layer(3, 2), HypergraphConv(3, 2, normalization=normalization)
+        other.load_state_dict(conv.state_dict())
+        x = torch.randn(5, 3)
+        assert torch.equal(conv(x, INDEX), other(x, INDEX))
+        assert repr(layer(-1, 2)) == f"{layer.__name__}(-1, 2)"
 
     def equals_dense(self, make: Make, dense: Dense) -> None:
         conv = self.drawn(make)

@@ -2,34 +2,28 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 
-from hyperlearn_pyg.nn import HGNNConv, HypergraphConv
+from hyperlearn_pyg.nn import HGNNConv
 from hyperlearn_pyg.testing import dense_hgnn_conv
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_laws(laws: Any, bias: bool) -> None:
-    def dense(conv, x, incidence, weight):  # type: ignore[no-untyped-def]
-        out = dense_hgnn_conv(conv.lin(x), incidence, weight)
-        return out if conv.bias is None else out + conv.bias
-
-    def make(channels: int) -> torch.nn.Module:
-        return HGNNConv(channels, 2, bias)
-
-    laws.equals_dense(make, dense)
-    laws.equivariant(make, True)
-    laws.additive(make)
-    laws.multiplicities(make)
-    laws.differentiable(make)
-    laws.input_forms(make)
-    laws.small(make)
+def test_laws(laws: Any) -> None:
+    laws.preset(HGNNConv, "symmetric", dense_hgnn_conv)
 
 
-def test_is_the_hypergraph_convolution_of_one_normalisation() -> None:
-    conv, other = HGNNConv(3, 2), HypergraphConv(3, 2, normalization="symmetric")
-    other.load_state_dict(conv.state_dict())
-    x, index = torch.randn(4, 3), torch.tensor([[0, 1, 1, 2], [0, 0, 1, 1]])
-    assert torch.equal(conv(x, index), other(x, index))
-    assert repr(HGNNConv(-1, 2)) == "HGNNConv(-1, 2)"
+def test_the_operator_is_symmetric_with_its_spectrum_between_zero_and_one(laws: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for nodes, edges, entries in ((1, 1, 1), (5, 3, 9), (12, 20, 60), (30, 4, 40)):
+        index = torch.stack([torch.randint(n, (entries,), generator=generator) for n in (nodes, edges)])
+        weight, values = (torch.rand(n, dtype=torch.float64, generator=generator) for n in (edges, entries))
+        conv = HGNNConv(nodes, nodes, bias=False).double()
+        conv.lin.weight.data = torch.eye(nodes, dtype=torch.float64)
+        for own in (None, weight):
+            operator = conv(torch.eye(nodes, dtype=torch.float64), index, own, num_edges=edges, incidence_weight=values)
+            assert torch.allclose(operator, operator.t())
+            spectrum = torch.linalg.eigvalsh(operator)
+            assert spectrum.min() > -1e-12
+            assert spectrum.max() < 1 + 1e-12
+            reached = torch.zeros(nodes, dtype=torch.bool).index_fill(0, index[0], True)
+            assert abs(spectrum.max() - float(reached.any())) < 1e-12  # the root of the degrees

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch_geometric.nn as pyg_nn
@@ -10,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from hyperlearn_pyg import HypergraphConv
 from hyperlearn_pyg.ops import Incidence
-from hyperlearn_pyg.testing import attention_values, dense_hypergraph_conv, dense_incidence
+from hyperlearn_pyg.testing import attention_values, dense_hgnn_conv, dense_hypergraph_conv, dense_incidence
 
 Problem = tuple[Tensor, Tensor, Tensor, int]
 
@@ -35,7 +37,8 @@ def dense_attention(conv: HypergraphConv, x: Tensor, index: Tensor, weight: Tens
     for h in range(conv.heads):
         alpha = attention_values(nodes[:, h], edges[:, h], conv.att[0, h], index, mode=conv.attention_mode)
         incidence = dense_incidence(index, (x.size(0), attr.size(0)), alpha)
-        outs.append(dense_hypergraph_conv(nodes[:, h], incidence, weight))
+        formula = dense_hypergraph_conv if conv.normalization == "row" else dense_hgnn_conv
+        outs.append(formula(nodes[:, h], incidence, weight))
     return torch.cat(outs, dim=1) if conv.concat else torch.stack(outs).mean(0)
 
 
@@ -55,7 +58,9 @@ def test_equals_the_dense_formula(problem: Problem, weighted: bool) -> None:
 @settings(max_examples=40, deadline=None)
 def test_attention_equals_the_dense_formula(problem: Problem, mode: str, weighted: bool, concat: bool) -> None:
     x, index, weight, edges = problem
-    conv = HypergraphConv(3, 2, use_attention=True, attention_mode=mode, heads=2, concat=concat, bias=False).double()
+    kind = "symmetric" if weighted and not concat else "row"
+    options = {"use_attention": True, "attention_mode": mode, "heads": 2, "concat": concat, "normalization": kind}
+    conv = HypergraphConv(3, 2, bias=False, **options).double()  # type: ignore[arg-type]
     attr = torch.randn(edges, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     own = weight if weighted else None
     dense = dense_attention(conv, x, index, own, attr)
@@ -80,19 +85,18 @@ def test_a_constant_stays_constant(problem: Problem, mode: str | None, weighted:
     assert torch.allclose(out, expected)
 
 
-@given(problems(), st.booleans(), st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
-def test_equivariant_to_the_order_of_nodes_hyperedges_and_entries(problem: Problem, attention: bool, random) -> None:  # type: ignore[no-untyped-def]
-    x, index, weight, edges = problem
-    conv = HypergraphConv(3, 2, attention).double()
+@pytest.mark.parametrize("mode", ["node", "edge"])
+@pytest.mark.parametrize("normalization", ["row", "symmetric"])
+def test_laws_with_attention(laws: Any, mode: str, normalization: str) -> None:
+    """Equivariant to the order of nodes, hyperedges and entries; additive over disjoint unions."""
 
-    def permutation(n: int) -> Tensor:
-        return torch.tensor(random.sample(range(n), n), dtype=torch.long)
+    def make(channels: int) -> torch.nn.Module:
+        return HypergraphConv(channels, 2, True, mode, heads=2, normalization=normalization)
 
-    nodes, hyperedges, entries = permutation(x.size(0)), permutation(edges), permutation(index.size(1))
-    moved = torch.stack([nodes.argsort()[index[0]], hyperedges.argsort()[index[1]]])[:, entries]
-    out = conv(x, index, weight, num_edges=edges)
-    assert torch.allclose(conv(x[nodes], moved, weight[hyperedges], num_edges=edges), out[nodes])
+    laws.equivariant(make, True)
+    laws.additive(make)
+    if normalization == "row":
+        laws.differentiable(make)
 
 
 @pytest.mark.parametrize("mode", [None, "node", "edge"])
@@ -103,11 +107,17 @@ def test_first_and_second_derivative_for_features_weights_and_parameters(mode: s
     x = torch.randn(5, 2, dtype=torch.float64, generator=generator, requires_grad=True)
     weight = torch.rand(4, dtype=torch.float64, generator=generator).add(0.5).requires_grad_()
 
-    def f(x: Tensor, weight: Tensor, *_: Tensor) -> Tensor:
-        return conv(x, index, weight)
+    attr = torch.randn(4, 2, dtype=torch.float64, generator=generator, requires_grad=True)
+    values = torch.rand(6, dtype=torch.float64, generator=generator).add(0.5).requires_grad_()
 
-    assert gradcheck(f, (x, weight, *conv.parameters()))
-    assert gradgradcheck(f, (x, weight, *conv.parameters()))
+    def f(x: Tensor, weight: Tensor, values: Tensor, attr: Tensor, *_: Tensor) -> Tensor:
+        return conv(x, index, weight, attr, incidence_weight=values)
+
+    inputs = (x, weight, values, attr, *conv.parameters())
+    if mode is None:
+        inputs = (x, weight, values, attr.detach(), *conv.parameters())
+    assert gradcheck(f, inputs)
+    assert gradgradcheck(f, inputs)
 
 
 @given(problems())
