@@ -5,7 +5,8 @@ XL 1M/200k/10M/32. Every measurement runs in a process of its own, once with the
 once with large temporaries kept (``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_`` raised: "tuned", which makes
 PyG itself up to 3.5 times faster). Within a process the competitors take turns. Two bounds of the forward are measured
 there too: the rows that its two products
-name are gathered, and nothing else; and they are summed, and nothing else.
+name are gathered, and nothing else; and they are summed, and nothing else. Memory is measured with an allocator that gives
+large blocks back at once, so that the resident memory is what is in use.
 
     python benchmarks/conv.py [--sizes S,M,L,XL] [--threads 1] [--device cpu] [--rounds 5]
 """
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from harness import (
     ALLOCATORS,
+    RETURNED,
     added_peaks,
     environment,
     interleave,
@@ -76,8 +78,8 @@ class Problem:
         self.device = device
 
 
-def layers(problem: Problem, kind: str) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Return what is compared, all with one linear map of equal widths; the first is ours."""
+def layers(problem: Problem, kind: str, *, peers: bool = True) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return what is compared, all with one linear map of equal widths; the first is ours, the second PyG's."""
     c, m, device = problem.channels, problem.edges, problem.device
     if kind == "attention":
         ours, theirs = HypergraphConv(c, c, True).to(device), PyGConv(c, c, True).to(device)
@@ -96,9 +98,10 @@ def layers(problem: Problem, kind: str) -> dict[str, Callable[[Tensor], Tensor]]
     found = {
         "ours": lambda x: ours(x, problem.index, num_edges=m),
         "PyG": lambda x: theirs(x, problem.index, num_edges=m),
-        "PyG EdgeIndex product": _edge_index(problem),
     }
-    return {**found, **_others(problem)}
+    if peers:
+        found |= {"PyG EdgeIndex product": _edge_index(problem), **_others(problem)}
+    return found
 
 
 def _edge_index(problem: Problem) -> Callable[[Tensor], Tensor]:
@@ -240,9 +243,9 @@ def measure_memory(size: str, kind: str, name: str, device: str) -> dict[str, An
     the layer has kept since.
     """
     tiny = Problem("S", device)
-    step(layers(tiny, kind)[name], tiny, backward=True)()  # libraries and thread pools are there already
+    step(layers(tiny, kind, peers=False)[name], tiny, backward=True)()  # libraries and thread pools are there already
     problem = Problem(size, device)
-    run = step(layers(problem, kind)[name], problem, backward=True)
+    run = step(layers(problem, kind, peers=False)[name], problem, backward=True)
     if device != "cpu":
         before = torch.cuda.memory_allocated()
         peaks = []
@@ -374,7 +377,7 @@ def main() -> None:
                 row = {"allocator": allocator, **run_child(__file__, [*common, "time"], allocator)}
                 if allocator == "stock" and kind != "bf16":
                     names = ["ours", "PyG"]
-                    peaks = {n: run_child(__file__, [*common, n], allocator) for n in names}
+                    peaks = {n: run_child(__file__, [*common, n], RETURNED) for n in names}
                     row |= {key: {n: p[key] for n, p in peaks.items()} for key in ("peak_mib", "first_mib")}
                 rows.append(row)
     columns, cells = table(rows)

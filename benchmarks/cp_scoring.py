@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from harness import (
     ALLOCATORS,
+    RETURNED,
     added_peaks,
     environment,
     interleave,
@@ -112,7 +113,7 @@ def main() -> None:
         for allocator in ALLOCATORS:
             row = {"allocator": allocator, **run_child(__file__, [*common, "--child", str(order), "time"], allocator)}
             for name in ("ours", "plain"):
-                peaks = run_child(__file__, [*common, "--child", str(order), name], allocator)
+                peaks = run_child(__file__, [*common, "--child", str(order), name], RETURNED)
                 row |= {f"{name}_{key}": value for key, value in peaks.items()}
             rows.append(row)
             ratio, (must, goal) = row["ms"]["plain"] / row["ms"]["ours"], TARGETS[allocator]

@@ -31,6 +31,8 @@ ALLOCATORS: dict[str, dict[str, str]] = {
     "stock": {},
     "tuned": dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(32 << 30)),
 }
+#: For memory: every large block is given back at once, so that the resident memory is what is in use.
+RETURNED = "returned"
 COLUMNS = ("model", "source", "validation RMSE", "test RMSE", "ms a step", "seconds")
 
 
@@ -117,11 +119,15 @@ def interleave(steps: Mapping[str, Callable[[], Any]], rounds: int, *, warmup: i
 
 
 def run_child(script: str, arguments: Sequence[str], allocator: str) -> dict[str, Any]:
-    """Run a script in a process of its own under one of :data:`ALLOCATORS`; its last line of output is JSON."""
+    """Run a script in a process of its own, ``allocator`` one of :data:`ALLOCATORS` or :data:`RETURNED`.
+
+    The last line of its output is JSON.
+    """
+    settings = {"MALLOC_MMAP_THRESHOLD_": str(64 << 10)} if allocator == RETURNED else ALLOCATORS[allocator]
     done = subprocess.run(
         [sys.executable, script, *arguments],
         stdout=subprocess.PIPE,
-        env={**os.environ, **ALLOCATORS[allocator]},
+        env={**os.environ, **settings},
         text=True,
         check=True,
     )

@@ -91,7 +91,7 @@ class _SpMM(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor | None, *structure: Tensor) -> Tensor:
-        ctx.save_for_backward(x, values, *structure)
+        ctx.save_for_backward(None if values is None else x, values, *structure)  # of no use without values
         ptr, idx, perm = structure[:3]
         weights = None if values is None else values.detach().to(x.dtype).index_select(0, perm)
         return bag_sum(x, ptr, idx, weights)

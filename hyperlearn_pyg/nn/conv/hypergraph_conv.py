@@ -188,7 +188,8 @@ class HypergraphConv(HypergraphLayer):
         else:
             out, edges = self._convolve(step, return_hyperedges)
         if self.bias is not None:
-            fresh = not self.use_attention and edges is not out and out.dtype == self.bias.dtype
+            alone = not self.use_attention and step.direction != "to_hyperedge"  # no view of the hyperedge features
+            fresh = alone and out.dtype == self.bias.dtype
             out = out.add_(self.bias) if fresh else out + self.bias  # nothing was saved of a fresh one
         if not return_hyperedges and not return_attention_weights:
             return out
