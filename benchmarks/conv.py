@@ -4,9 +4,8 @@ Sizes (nodes / hyperedges / incidences / channels): S 10k/5k/100k/64, M 100k/50k
 XL 1M/200k/10M/32. Every measurement runs in a process of its own, once with the allocator as it comes ("stock") and
 once with large temporaries kept (``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_`` raised: "tuned", which makes
 PyG itself up to 3.5 times faster). Within a process the competitors take turns. Two bounds of the forward are measured
-there too: the rows that its two products
-name are gathered, and nothing else; and they are summed, and nothing else. Memory is measured with an allocator that gives
-large blocks back at once, so that the resident memory is what is in use.
+there too: the rows that its two products name are gathered, and nothing else; and they are summed, and nothing else.
+Memory is measured with an allocator that gives large blocks back at once: what is resident is then what is in use.
 
     python benchmarks/conv.py [--sizes S,M,L,XL] [--threads 1] [--device cpu] [--rounds 5]
 """
