@@ -9,6 +9,7 @@ from torch.autograd import gradcheck
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.nn import HeteroHypergraphConv, HypergraphConv
+from hyperlearn_pyg.ops import Incidence
 from hyperlearn_pyg.testing import dense_hetero_hypergraph_conv, dense_incidence
 
 SLOTS = [("a", "member", "e"), ("b", "member:from", "e"), ("b", "member:to", "e"), ("c.d", "member", "e")]
@@ -175,6 +176,92 @@ def test_without_members_there_is_the_bias() -> None:
     assert torch.equal(out["b"], conv.bias[1].expand(2, 2))
 
 
+@pytest.mark.parametrize("mode", ["node", "edge"])
+@pytest.mark.parametrize("concat", [True, False])
+def test_attention_is_that_of_the_hypergraph_convolution(mode: str, concat: bool) -> None:
+    """All modalities with one matrix are one modality."""
+    options = {"use_attention": True, "attention_mode": mode, "heads": 2, "concat": concat}
+    conv = HeteroHypergraphConv({"a": 3, "b": 3}, 2, normalization="symmetric", bias=False, **options)  # type: ignore[arg-type]
+    one = HypergraphConv(3, 2, normalization="symmetric", bias=False, **options)  # type: ignore[arg-type]
+    one.att.data = conv.att.data
+    one.lin.weight.data = conv.lins["b"].weight.data = conv.lins["a"].weight.data
+    x_dict = {"a": torch.randn(5, 4, 3), "b": torch.randn(5, 2, 3)}
+    a, b = torch.tensor([[0, 1, 2, 1], [0, 0, 1, 1]]), torch.tensor([[1, 0, 1], [0, 1, 2]])
+    members = {("a", "member", "e"): a, ("b", "member", "e"): b}
+    weight = torch.tensor([1.0, 0.5, 0.0])
+    out, edges, alphas = conv(x_dict, members, weight, return_hyperedges=True, return_attention_weights=True)
+    index = torch.cat([a, b + torch.tensor([[4], [0]])], dim=1)
+    x = torch.cat(list(x_dict.values()), dim=1)
+    expected, way, (_, alpha) = one(x, index, weight, return_hyperedges=True, return_attention_weights=True)
+    torch.testing.assert_close(torch.cat([out["a"], out["b"]], dim=1), expected)
+    torch.testing.assert_close(edges, way)
+    torch.testing.assert_close(torch.cat([alphas[slot] for slot in members]), alpha)
+
+
+def test_a_constant_stays_constant_with_attention_and_what_nobody_reaches_is_zero() -> None:
+    conv = HeteroHypergraphConv({"a": 2, "b": 2, "none": 2}, 3, use_attention=True, bias=False)
+    for lin in conv.lins.children():
+        lin.weight.data = torch.ones(3, 2)
+    x_dict = {"a": torch.ones(3, 2), "b": torch.ones(2, 2), "none": torch.ones(0, 2)}
+    slots = {("a", "member", "e"): [[0, 0, 1], [0, 1, 1]], ("b", "member:to", "e"): [[1, 1], [0, 0]]}
+    empty = {("none", "member", "e"): torch.empty(2, 0, dtype=torch.long)}
+    out = conv(x_dict, {**{k: torch.tensor(v) for k, v in slots.items()}, **empty}, torch.rand(4).requires_grad_())
+    expected = torch.tensor([2.0, 2.0, 0.0])[:, None].expand(3, 3)
+    torch.testing.assert_close(out["a"], expected)
+    torch.testing.assert_close(out["b"], expected[[2, 0]])
+    assert out["none"].shape == (0, 3)
+
+
+def test_heads_and_perceptrons_have_the_widths_told() -> None:
+    x_dict = {"a": torch.randn(3, 2), "b": torch.randn(2, 5)}
+    members = {("a", "member", "e"): torch.tensor([[0, 1], [0, 1]]), ("b", "member", "e"): torch.tensor([[0], [1]])}
+    for options, width, middle in (
+        ({"heads": 2}, 8, 8),
+        ({"heads": 2, "concat": False}, 4, 4),
+        ({"heads": 2, "edge_channels": 3}, 4, 6),
+        ({"heads": 2, "edge_channels": 3, "concat": False}, 4, 3),
+    ):
+        conv = HeteroHypergraphConv(-1, 4, modalities=["a", "b"], use_attention=True, **options)  # type: ignore[arg-type]
+        out, edges = conv(x_dict, members, return_hyperedges=True)
+        assert {m: tuple(x.shape) for m, x in out.items()} == {"a": (3, width), "b": (2, width)}
+        assert edges.shape == (2, middle)
+        sum(x.square().sum() for x in out.values()).backward()
+        assert all(p.grad is not None for p in conv.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by dynamo itself
+@pytest.mark.parametrize("use_attention", [False, True])
+def test_compiled_in_one_graph_for_all_sizes(use_attention: bool) -> None:
+    torch._dynamo.reset()
+    graphs = 0
+
+    def backend(module: torch.fx.GraphModule, _: object) -> object:
+        nonlocal graphs
+        graphs += 1
+        return module.forward
+
+    conv = HeteroHypergraphConv(CHANNELS, 2, use_attention=use_attention).double()
+    compiled = torch.compile(conv, fullgraph=True, dynamic=True, backend=backend)  # type: ignore[arg-type]
+    for sizes, edges, entries in (([5, 6, 7], 8, [9, 10, 11, 12]), ([15, 26, 9], 18, [39, 21, 16, 14])):
+        x_dict, members, _, weight = problem(sizes, edges, entries, 0)
+        out, expected = compiled(x_dict, members, weight), conv(x_dict, members, weight)
+        assert all(torch.allclose(out[m], expected[m]) for m in out)
+    assert graphs == 1
+    torch._dynamo.reset()
+
+
+def test_numbers_are_the_same_in_int64_and_in_low_precision_nearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv = drawn(cached=False, use_attention=True)
+    given = problem([3, 2, 2], 3, [4, 3, 3, 2], 0)
+    first = conv(given[0], given[1], given[3])
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = conv.float()({m: x.float() for m, x in given[0].items()}, given[1], given[3])
+    assert all(torch.allclose(mixed[m].double(), first[m], atol=0.2, rtol=0.1) for m in first)
+    conv.double()
+    monkeypatch.setitem(Incidence.__init__.__globals__, "_INT32_MAX", 2)
+    assert all(torch.allclose(x, first[m], atol=1e-6) for m, x in conv(given[0], given[1], given[3]).items())
+
+
 def test_errors() -> None:
     conv = HeteroHypergraphConv({"a": 2, "b": 3}, 2)
     x_dict = {"a": torch.randn(3, 2), "b": torch.randn(2, 3)}
@@ -204,3 +291,7 @@ def test_errors() -> None:
         HeteroHypergraphConv({"a": 3}, 2, modalities=["b"])
     with pytest.raises(ValueError, match="'normalization' must be 'row' or 'symmetric'"):
         HeteroHypergraphConv({"a": 3}, 2, normalization="column")
+    with pytest.raises(ValueError, match="'heads' must be 1 without attention"):
+        HeteroHypergraphConv({"a": 3}, 2, heads=2)
+    with pytest.raises(ValueError, match="'return_attention_weights' goes with use_attention=True"):
+        conv(x_dict, {slot: index}, return_attention_weights=True)

@@ -79,14 +79,41 @@ def test_forms_of_the_index_are_one(kwargs: dict[str, Any], normalization: str) 
             torch.testing.assert_close(conv(x, form, weight, attr), expected)
 
 
+def test_holders_of_the_index_bring_their_own_size() -> None:
+    """Behind the largest index too: the last hyperedge and the last node have no incidences."""
+    x, index, _, _ = problem()
+    index = index.unique(dim=1).contiguous()
+    sparse = torch.sparse_coo_tensor(index.flip(0), torch.ones(index.size(1)), (M, N), check_invariants=True)
+    conv = HypergraphConv(6, 4)
+    for form in (EdgeIndex(index, sparse_size=(N, M)), sparse, Incidence(index, (N, M))):
+        out, edges = conv(x, form, return_hyperedges=True)
+        assert (out.size(0), edges.size(0)) == (N, M)
+        with pytest.raises(ValueError, match=r"'x' must have 7 rows, one per node of the incidence \(got 6\)"):
+            conv(x[:6], form)
+        with pytest.raises(ValueError, match=r"'hyperedge_weight' must have 5 rows"):
+            conv(x, form, torch.ones(4))
+
+
 @withPackage("torch_sparse")
 def test_torch_sparse_input() -> None:
     from torch_sparse import SparseTensor
 
     x, index, weight, _ = problem()
-    conv = HypergraphConv(6, 4)
-    adj_t = SparseTensor(row=index[1], col=index[0], sparse_sizes=(M, N))
-    torch.testing.assert_close(conv(x, adj_t, weight), conv(x, index, weight))
+    values = torch.rand(NNZ).requires_grad_()
+    adj_t = SparseTensor(row=index[1], col=index[0], value=values, sparse_sizes=(M, N))
+    plain = SparseTensor(row=index[1], col=index[0], sparse_sizes=(M, N))
+    for kwargs in ATTENTION:
+        conv = HypergraphConv(6, 4, **kwargs)
+        out, edges = conv(x, plain, return_hyperedges=True)
+        assert edges.size(0) == M  # the last of which are empty
+        torch.testing.assert_close(out, conv(x, index))
+        expected = conv(x, index, weight, incidence_weight=values)
+        torch.testing.assert_close(conv(x, adj_t, weight), expected)
+    (grad,) = torch.autograd.grad(conv(x, adj_t, weight).square().sum(), values)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.square().sum(), values)[0])
+    half = HypergraphConv(6, 4, direction="to_node")
+    attr = torch.randn(M, 6)
+    torch.testing.assert_close(half((attr, x), plain.t(), weight), half((attr, x), index.flip(0), weight))
 
 
 @pytest.mark.parametrize("kwargs", ATTENTION)
@@ -310,7 +337,7 @@ def test_cache_is_shared_and_can_be_off(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_clear_errors() -> None:
     x, index, weight, attr = problem()
-    conv = HypergraphConv(6, 4)
+    conv, attentive = HypergraphConv(6, 4), HypergraphConv(6, 4, True)
     cases: list[tuple[str, Any]] = [
         (
             r"'attention_mode' must be 'node' or 'edge' \(got 'nodes'\)",
@@ -320,6 +347,15 @@ def test_clear_errors() -> None:
         (r"'normalization' must be", lambda: HypergraphConv(6, 4, normalization="col")),
         (r"'direction' must be", lambda: HypergraphConv(6, 4, direction="up")),
         (r"'pyg_compat' goes with", lambda: HypergraphConv(6, 4, pyg_compat=True, normalization="symmetric")),
+        (r"'in_channels' must be at least 1, or -1", lambda: HypergraphConv(0, 4)),
+        (r"'out_channels' must be at least 1", lambda: HypergraphConv(6, 0)),
+        (r"'hyperedge_attr' must have shape \[\*, N, 6\]", lambda: attentive(x, index, None, attr[:, :5])),
+        (r"'hyperedge_weight' must have shape \[5\]", lambda: conv(x, index, weight[:, None], num_edges=M)),
+        (r"'num_edges' must not be negative", lambda: conv(x, index, num_edges=-1)),
+        (r"'num_edges' and 'size' differ", lambda: conv(x, index, num_edges=9, size=(N, M))),
+        (r"goes with use_attention=True", lambda: conv(x, index, return_attention_weights=True)),
+        (r"\(got \[2, 16\], torch.bool\)", lambda: conv(x, index.bool())),
+        (r"hyperedge \d, outside \[0, 1\): mend it, or give as many weights", lambda: conv(x, index, weight[:1])),
         (r"'hyperedge_weight' must have 9 rows", lambda: conv(x, index, weight, num_edges=9)),
         (r"'hyperedge_attr' must have 9 rows", lambda: conv(x, index, None, attr, num_edges=9)),
         (r"'incidence_weight' must have 16 rows", lambda: conv(x, index, incidence_weight=torch.ones(3))),
