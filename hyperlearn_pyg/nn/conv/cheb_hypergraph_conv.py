@@ -43,6 +43,8 @@ class ChebHypergraphConv(HypergraphLayer):
         torch.Size([3, 4])
     """
 
+    in_channels: int
+
     def __init__(
         self,
         in_channels: int,

@@ -179,7 +179,7 @@ class HeteroHypergraphConv(Module):
         rows, edges, alpha = self._convolve(step)
         sizes = [x_dict[m].size(-2) for m in names]
         out = {m: self._finish(m, x) for m, x in zip(names, rows.split(sizes, dim=-2), strict=True)}
-        more = [edges] if return_hyperedges else []
+        more: list[Any] = [edges] if return_hyperedges else []
         if return_attention_weights:
             if alpha is None:
                 raise ValueError("'return_attention_weights' goes with use_attention=True")

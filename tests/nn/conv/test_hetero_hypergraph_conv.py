@@ -230,7 +230,7 @@ def test_heads_and_perceptrons_have_the_widths_told() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by dynamo itself
-@pytest.mark.parametrize("use_attention", [False, True])
+@pytest.mark.parametrize("use_attention", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_compiled_in_one_graph_for_all_sizes(use_attention: bool) -> None:
     torch._dynamo.reset()
     graphs = 0

@@ -195,7 +195,7 @@ def test_to_hetero() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by dynamo itself
-@pytest.mark.parametrize("kwargs", ATTENTION)
+@pytest.mark.parametrize("kwargs", [ATTENTION[0], ATTENTION[2]])
 def test_compiled_in_one_graph_for_all_sizes(kwargs: dict[str, Any]) -> None:
     torch._dynamo.reset()
     graphs = 0
