@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch_geometric.nn.conv import MessagePassing
 
-from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, read_step
+from hyperlearn_pyg.nn.conv._step import Step, read_step
 
 _NEVER_CALLED = (
     "_propagate_forward_pre_hooks",
@@ -42,17 +42,8 @@ class HypergraphLayer(MessagePassing):
         self.cached = cached
         self.validate = validate
 
-    def read(
-        self,
-        x: Tensor | tuple[Tensor, Tensor | None],
-        index: HyperedgeIndex,
-        weight: Tensor | None,
-        attr: Tensor | None,
-        num_edges: int | None,
-        values: Tensor | None,
-        size: tuple[int, int] | None,
-    ) -> Step:
-        """Check the arguments of a call and bring them into one form.
+    def read(self, x: Tensor | tuple[Tensor, Tensor | None], *given: Any) -> Step:
+        """Check the arguments of a call, those of :func:`read_step` behind the layer, and bring them into one form.
 
         A layer of one direction takes one tensor for both sides: the rows of a graph.
 
@@ -62,7 +53,7 @@ class HypergraphLayer(MessagePassing):
         if isinstance(x, Tensor) and self.direction != "auto":
             x = (x, x)
         self._check_features(x)
-        step = read_step(self, x, index, weight, attr, num_edges, values, size)
+        step = read_step(self, x, *given)
         mask = self._mask(step)
         return step if mask is None else replace(step, mask=mask)
 

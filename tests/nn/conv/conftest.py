@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +67,23 @@ class Laws:
             for parameter in conv.parameters():
                 parameter.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
         return conv
+
+    @staticmethod
+    def one_graph(conv: torch.nn.Module, calls: Iterable[tuple[Any, ...]]) -> None:
+        """Check that the compiled layer gives the same, for all sizes from one graph without a break."""
+        torch._dynamo.reset()
+        graphs = 0
+
+        def backend(module: torch.fx.GraphModule, _: Any) -> Any:
+            nonlocal graphs
+            graphs += 1
+            return module.forward
+
+        compiled = torch.compile(conv, fullgraph=True, dynamic=True, backend=backend)
+        for call in calls:
+            torch.testing.assert_close(compiled(*call), conv(*call), rtol=1e-4, atol=1e-5)
+        assert graphs == 1
+        torch._dynamo.reset()
 
     def all(self, make: Make, dense: Dense, *, hyperedges: bool = True, at_zero: bool = True) -> None:
         """Check every law; the derivative at weight zero too where weights below it are not refused."""

@@ -76,22 +76,10 @@ def test_nothing_as_large_as_incidences_times_channels_is_made(
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by dynamo itself
 @pytest.mark.parametrize("name", LAYERS)
-def test_compiled_in_one_graph_for_all_sizes(name: str) -> None:
-    torch._dynamo.reset()
-    graphs = 0
-
-    def backend(module: torch.fx.GraphModule, _: Any) -> Any:
-        nonlocal graphs
-        graphs += 1
-        return module.forward
-
-    conv = LAYERS[name](4).eval()
-    compiled = torch.compile(conv, fullgraph=True, dynamic=True, backend=backend)
-    for nodes, edges, count in ((7, 5, 9), (8, 6, 20), (30, 41, 17)):
-        x, index, weight = torch.randn(nodes, 4), entries(nodes, edges, count), torch.rand(edges)
-        torch.testing.assert_close(compiled(x, index, weight), conv(x, index, weight), rtol=1e-4, atol=1e-5)
-    assert graphs == 1
-    torch._dynamo.reset()
+def test_compiled_in_one_graph_for_all_sizes(laws: Any, name: str) -> None:
+    sizes = ((7, 5, 9), (8, 6, 20), (30, 41, 17))
+    calls = [(torch.randn(n, 4), entries(n, m, count), torch.rand(m)) for n, m, count in sizes]
+    laws.one_graph(LAYERS[name](4).eval(), calls)
 
 
 @pytest.mark.slow

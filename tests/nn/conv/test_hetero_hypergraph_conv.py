@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -231,23 +233,11 @@ def test_heads_and_perceptrons_have_the_widths_told() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by dynamo itself
 @pytest.mark.parametrize("use_attention", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_compiled_in_one_graph_for_all_sizes(use_attention: bool) -> None:
-    torch._dynamo.reset()
-    graphs = 0
-
-    def backend(module: torch.fx.GraphModule, _: object) -> object:
-        nonlocal graphs
-        graphs += 1
-        return module.forward
-
-    conv = HeteroHypergraphConv(CHANNELS, 2, use_attention=use_attention).double()
-    compiled = torch.compile(conv, fullgraph=True, dynamic=True, backend=backend)  # type: ignore[arg-type]
-    for sizes, edges, entries in (([5, 6, 7], 8, [9, 10, 11, 12]), ([15, 26, 9], 18, [39, 21, 16, 14])):
-        x_dict, members, _, weight = problem(sizes, edges, entries, 0)
-        out, expected = compiled(x_dict, members, weight), conv(x_dict, members, weight)
-        assert all(torch.allclose(out[m], expected[m]) for m in out)
-    assert graphs == 1
-    torch._dynamo.reset()
+def test_compiled_in_one_graph_for_all_sizes(laws: Any, use_attention: bool) -> None:
+    sizes = ([5, 6, 7], 8, [9, 10, 11, 12]), ([15, 26, 9], 18, [39, 21, 16, 14])
+    given = (problem(*size, 0) for size in sizes)
+    calls = [(x_dict, members, weight) for x_dict, members, _, weight in given]
+    laws.one_graph(HeteroHypergraphConv(CHANNELS, 2, use_attention=use_attention).double(), calls)
 
 
 def test_numbers_are_the_same_in_int64_and_in_low_precision_nearly(monkeypatch: pytest.MonkeyPatch) -> None:
