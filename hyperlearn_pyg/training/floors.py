@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.nn.models.inputs import Tuples, split_positions
+from hyperlearn_pyg.data.splits import split_positions
+from hyperlearn_pyg.nn.models.inputs import Tuples
 from hyperlearn_pyg.nn.models.start import mean_value, start_biases
 from hyperlearn_pyg.training.evaluation import SEEN
 from hyperlearn_pyg.training.metrics import auc_ap, corrupt, mae, rmse

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
+from hyperlearn_pyg.data.tuples import tuple_keys
+
 _TRIES = 20
-_INT64 = 2**63
 
 
 def rmse(score: Tensor, value: Tensor) -> float:
@@ -19,15 +19,6 @@ def rmse(score: Tensor, value: Tensor) -> float:
 def mae(score: Tensor, value: Tensor) -> float:
     """Return the mean absolute error of ``score [E]`` for ``value [E]``; NaN for no entries."""
     return float((score - value).double().abs().mean())
-
-
-def tuple_keys(tables: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
-    """Number the tuples of several tables ``[k, E]`` so that equal tuples, and only these, get equal numbers."""
-    if prod(sizes) < _INT64:
-        return [_linear(index, sizes) for index in tables]
-    joined = torch.cat(list(tables), dim=1)
-    unique = torch.unique(joined, dim=1, return_inverse=True)[1]
-    return list(unique.split([index.size(1) for index in tables]))
 
 
 def corrupt(index: Tensor, known: Tensor, sizes: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -114,10 +105,3 @@ def filtered_ranks(
         score[rows, index[slot, part]] = -torch.inf
         ranks[part] = 1 + (score > own[:, None]).sum(1) + 0.5 * (score == own[:, None]).sum(1)
     return ranks
-
-
-def _linear(index: Tensor, sizes: Sequence[int]) -> Tensor:
-    key = torch.zeros_like(index[0], dtype=torch.long) if len(sizes) else torch.zeros(index.size(1), dtype=torch.long)
-    for row, size in zip(index, sizes, strict=True):
-        key = key * size + row
-    return key
