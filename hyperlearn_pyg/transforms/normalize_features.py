@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.transforms._common import check_choice, modality_names
+
+METHODS = ("row", "l2", "standardize")
+
+
+@functional_transform("modality_normalize_features")
+class NormalizeFeatures(BaseTransform):
+    r"""Bring the features of each modality to a common scale, in a way of its own if need be.
+
+    * ``"row"``: each item's features are divided by the sum of their absolute values;
+    * ``"l2"``: by their Euclidean norm;
+    * ``"standardize"``: each column is shifted to mean 0 and scaled to standard deviation 1 (a column that does not
+      vary is only shifted). Mean and deviation are those of the items that ``mask`` names.
+
+    An item whose features are all zero stays zero under the first two. PyG's transform of this name divides rows of
+    every store alike, after it took off the smallest entry of all.
+
+    Args:
+        method: one for all modalities that have features, or a mapping from modality to method; modalities that the
+            mapping does not name stay as they are.
+        mask: a bool attribute ``[N]`` of the item stores, such as ``"train_mask"``, which the statistics are read
+            from; a modality without it, and :obj:`None`, reads all items.
+        attr: the attribute to normalise.
+
+    Raises:
+        ValueError: unknown method or modality, a named modality without features, a mask that names no item.
+    """
+
+    def __init__(
+        self, method: str | Mapping[str, str] = "standardize", *, mask: str | None = None, attr: str = "x"
+    ) -> None:
+        for word in [method] if isinstance(method, str) else method.values():
+            check_choice(word, METHODS, "method")
+        self.method = method if isinstance(method, str) else dict(method)
+        self.mask = mask
+        self.attr = attr
+
+    def forward(self, data: MultiModalHeteroData) -> MultiModalHeteroData:
+        """Return the data with the features replaced."""
+        if isinstance(self.method, str):
+            methods = {name: self.method for name in data.modalities if self.attr in data[name]}
+        else:
+            methods = {name: self.method[name] for name in modality_names(data, self.method)}
+        for name, method in methods.items():
+            store = data[name]
+            if self.attr not in store:
+                raise ValueError(f"modality '{name}' has no features '{self.attr}' to normalise")
+            mask = None if self.mask is None else store.get(self.mask)
+            if mask is not None and mask.numel() and not bool(mask.any()):
+                raise ValueError(f"'{self.mask}' of modality '{name}' names no item to take the statistics from")
+            store[self.attr] = _normalize(store[self.attr], method, mask)
+        return data
+
+    def __repr__(self) -> str:
+        mask = "" if self.mask is None else f", mask={self.mask!r}"
+        return f"{type(self).__name__}({self.method!r}{mask})"
+
+
+def _normalize(x: Tensor, method: str, mask: Tensor | None) -> Tensor:
+    """Normalise ``[N, F]``; a sparse one keeps its layout except when it is standardised."""
+    if not x.is_floating_point():
+        x = x.to(torch.get_default_dtype())
+    if x.numel() == 0:
+        return x
+    if method == "standardize":
+        return _standardize(x.to_dense(), mask)
+    if x.layout != torch.strided:
+        return _scale_sparse(x, method)
+    wide = x.to(torch.float32) if x.element_size() < 4 else x
+    length = wide.abs().sum(1, keepdim=True) if method == "row" else wide.norm(dim=1, keepdim=True)
+    return (wide / torch.where(length > 0, length, 1.0)).to(x.dtype)
+
+
+def _standardize(x: Tensor, mask: Tensor | None) -> Tensor:
+    known = (x if mask is None else x[mask]).to(torch.float64)
+    mean = known.mean(dim=0)
+    deviation = (known - mean).square().mean(dim=0).sqrt()
+    flat = deviation <= 1e-12 * mean.abs()  # a constant column, to rounding
+    return ((x.to(torch.float64) - mean) / deviation.masked_fill(flat, 1.0)).to(x.dtype)
+
+
+def _scale_sparse(x: Tensor, method: str) -> Tensor:
+    layout = x.layout
+    entries = x.to_sparse_coo().coalesce()
+    row, value = entries.indices()[0], entries.values()
+    weight = value.abs() if method == "row" else value.square()
+    length = value.new_zeros(x.size(0)).index_add(0, row, weight)
+    length = length if method == "row" else length.sqrt()
+    scaled = torch.sparse_coo_tensor(entries.indices(), value / torch.where(length > 0, length, 1.0)[row], x.shape)
+    return scaled.coalesce() if layout == torch.sparse_coo else scaled.to_sparse(layout=layout)
