@@ -10,6 +10,8 @@ from hyperlearn_pyg.data.tuples import TupleSet
 
 #: So many draws are made before the cells of what is still open are gone through one by one.
 _ROUNDS = 32
+#: So many more, of which three in four succeed, where there are too many cells for that.
+_MORE_ROUNDS = 64
 #: Cells looked at at once.
 _CHUNK = 2**20
 
@@ -107,7 +109,7 @@ class NegativeSampler:
         if len(open_):
             out[:, open_], good[open_] = self._search(old[:, open_], generator)
         shape = (index.size(1), num_negatives)
-        return out.view(-1, *shape), good.view(shape)
+        return out.view(len(self.sizes), *shape), good.view(shape)
 
     def _counts(self, old: Tensor) -> Tensor:
         """Return by how many items each of ``slots`` may be replaced ``[S, R]``."""
@@ -149,7 +151,7 @@ class NegativeSampler:
         masks.scatter_(1, torch.tensor(choices, device=old.device), True)
         open_ = good.nonzero().squeeze(1)
         few = (~good).nonzero().squeeze(1)
-        for _ in range(2 * _ROUNDS):  # three of four draws succeed
+        for _ in range(_MORE_ROUNDS):
             if len(open_) == 0:
                 break
             chosen = masks[where[open_]].t()

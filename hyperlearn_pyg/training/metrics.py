@@ -7,8 +7,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from hyperlearn_pyg.data.tuples import tuple_keys
-
-_TRIES = 20
+from hyperlearn_pyg.loader import NegativeSampler
 
 
 def rmse(score: Tensor, value: Tensor) -> float:
@@ -31,25 +30,11 @@ def corrupt(index: Tensor, known: Tensor, sizes: Sequence[int], generator: torch
         generator: source of randomness, on the CPU.
 
     Returns:
-        The corrupted tuples ``[k, E']`` and the position of the tuple each was made from ``[E']``; a tuple for
-        which no corruption was found in 20 draws is left out.
+        The corrupted tuples ``[k, E']`` and the position of the tuple each was made from ``[E']``; a tuple of which
+        every corruption is known is left out.
     """
-    count = index.size(1)
-    out = index.clone()
-    open_ = torch.arange(count, device=index.device)
-    size = torch.tensor(list(sizes), device=index.device)
-    for _ in range(_TRIES):
-        if len(open_) == 0:
-            break
-        slot = torch.randint(len(sizes), (len(open_),), generator=generator).to(index.device)
-        drawn = torch.rand(len(open_), generator=generator, dtype=torch.float64).to(index.device)
-        out[:, open_] = index[:, open_]
-        out[slot, open_] = (drawn * size[slot]).long()
-        new, old = tuple_keys([out[:, open_], known], sizes)
-        open_ = open_[torch.isin(new, old)]
-    good = torch.ones(count, dtype=torch.bool, device=index.device)
-    good[open_] = False
-    return out[:, good], good.nonzero().squeeze(1)
+    negative, mask = NegativeSampler(known, sizes).sample(index, generator=generator)
+    return negative[:, mask], mask.nonzero()[:, 0]
 
 
 def auc_ap(positive: Tensor, negative: Tensor) -> tuple[float, float]:
