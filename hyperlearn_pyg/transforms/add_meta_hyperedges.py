@@ -137,8 +137,8 @@ def _of_tensor(value: Tensor, size: int, where: str) -> tuple[Tensor, Tensor]:
 def _clusters(x: Tensor, count: int, seed: int) -> Tensor:
     """Return the cluster ``[N]`` of each row."""
     points = x.detach().to_dense().cpu().double()
-    count = min(count, len(points.unique(dim=0)))  # fewer distinct points than clusters: each its own
-    if count == 0 or points.size(1) == 0:
+    if points.numel() == 0:
         return torch.zeros(x.size(0), dtype=torch.long)
+    count = min(count, len(points.unique(dim=0)))  # fewer distinct points than clusters: each its own
     labels = KMeans(count, n_init=1, random_state=seed).fit(points.numpy()).labels_
     return torch.from_numpy(labels).long()

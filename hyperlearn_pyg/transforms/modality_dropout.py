@@ -78,6 +78,9 @@ def _zeros(x: Tensor) -> Tensor:
     if x.layout == torch.strided:
         return torch.zeros_like(x)
     none = torch.sparse_coo_tensor(
-        torch.empty(2, 0, dtype=torch.long), torch.empty(0, dtype=x.dtype), x.shape, device=x.device
+        torch.empty(2, 0, dtype=torch.long, device=x.device),
+        torch.empty(0, dtype=x.dtype, device=x.device),
+        x.shape,
+        check_invariants=False,  # said, since torch warns where it is not
     ).coalesce()
     return none if x.layout == torch.sparse_coo else none.to_sparse(layout=x.layout)

@@ -96,5 +96,6 @@ def _scale_sparse(x: Tensor, method: str) -> Tensor:
     weight = value.abs() if method == "row" else value.square()
     length = value.new_zeros(x.size(0)).index_add(0, row, weight)
     length = length if method == "row" else length.sqrt()
-    scaled = torch.sparse_coo_tensor(entries.indices(), value / torch.where(length > 0, length, 1.0)[row], x.shape)
+    value = value / torch.where(length > 0, length, 1.0)[row]
+    scaled = torch.sparse_coo_tensor(entries.indices(), value, x.shape, check_invariants=False)
     return scaled.coalesce() if layout == torch.sparse_coo else scaled.to_sparse(layout=layout)
