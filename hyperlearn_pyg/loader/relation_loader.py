@@ -117,6 +117,8 @@ class RelationLoader(DataLoader[RelationBatch]):
         names = _check(
             data, relations, kwargs, split=split, distribution=distribution, interleave=interleave, known=known
         )
+        if num_negatives < 0:
+            raise ValueError(f"'num_negatives' must be at least 0 (got {num_negatives})")
         self.relations = names
         types = {m: _types(data, m, given) for m, given in (same_type or {}).items()}
         sources = [_Source.read(data, name, split) for name in names]
@@ -254,7 +256,7 @@ def _slots(relation: Relation, slots: Any, names: Sequence[str]) -> list[int] | 
         return None
     given = [slots] if isinstance(slots, int | str) else list(slots)
     found = [[slot] if isinstance(slot, int) else find_slots(relation, slot) for slot in given]
-    return sorted({slot for some in found for slot in some})
+    return sorted({slot + relation.order if -relation.order <= slot < 0 else slot for some in found for slot in some})
 
 
 def _types(data: MultiModalHeteroData, modality: str, given: Any) -> Tensor:
