@@ -11,6 +11,8 @@ from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.transforms._common import check_choice, modality_names
 
 METHODS = ("row", "l2", "standardize")
+#: Entries that are held at once in double precision: 32 MiB.
+_BLOCK = 1 << 22
 
 
 @functional_transform("modality_normalize_features")
@@ -55,38 +57,59 @@ class NormalizeFeatures(BaseTransform):
             store = data[name]
             if self.attr not in store:
                 raise ValueError(f"modality '{name}' has no features '{self.attr}' to normalise")
-            mask = None if self.mask is None else store.get(self.mask)
-            if mask is not None and mask.numel() and not bool(mask.any()):
-                raise ValueError(f"'{self.mask}' of modality '{name}' names no item to take the statistics from")
-            store[self.attr] = _normalize(store[self.attr], method, mask)
+            store[self.attr] = _normalize(store[self.attr], method, self._known(data, name))
         return data
+
+    def _known(self, data: MultiModalHeteroData, name: str) -> Tensor | None:
+        """Return which items of a modality the statistics are read from; :obj:`None` for all."""
+        mask = None if self.mask is None else data[name].get(self.mask)
+        if mask is None:
+            return None
+        where, size = f"'{self.mask}' of modality '{name}'", int(data[name].num_nodes)
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or list(mask.shape) != [size]:
+            got = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise ValueError(f"{where} must be bool of shape [{size}] (got {got}): store one split under another name")
+        if size and not bool(mask.any()):
+            raise ValueError(f"{where} names no item to take the statistics from")
+        return mask
 
     def __repr__(self) -> str:
         mask = "" if self.mask is None else f", mask={self.mask!r}"
         return f"{type(self).__name__}({self.method!r}{mask})"
 
 
-def _normalize(x: Tensor, method: str, mask: Tensor | None) -> Tensor:
-    """Normalise ``[N, F]``; a sparse one keeps its layout except when it is standardised."""
+def _normalize(x: Tensor, method: str, known: Tensor | None) -> Tensor:
+    """Normalise ``[N, F]``, block by block; a sparse one keeps its layout except when it is standardised."""
     if not x.is_floating_point():
         x = x.to(torch.get_default_dtype())
     if x.numel() == 0:
         return x
-    if method == "standardize":
-        return _standardize(x.to_dense(), mask)
     if x.layout != torch.strided:
-        return _scale_sparse(x, method)
-    wide = x.to(torch.float32) if x.element_size() < 4 else x
-    length = wide.abs().sum(1, keepdim=True) if method == "row" else wide.norm(dim=1, keepdim=True)
-    return (wide / torch.where(length > 0, length, 1.0)).to(x.dtype)
+        if method != "standardize":
+            return _scale_sparse(x, method)
+        x = x.to_dense()
+    step = max(1, _BLOCK // x.size(1))
+    statistics = _mean_and_deviation(x, known, step) if method == "standardize" else None
+    out = torch.empty_like(x)
+    for block, target in zip(x.split(step), out.split(step), strict=True):
+        if statistics is not None:
+            target.copy_((block.double() - statistics[0]) / statistics[1])
+            continue
+        wide = block.float() if block.element_size() < 4 else block
+        length = wide.abs().sum(1, keepdim=True) if method == "row" else wide.norm(dim=1, keepdim=True)
+        target.copy_(wide / torch.where(length > 0, length, 1.0))
+    return out
 
 
-def _standardize(x: Tensor, mask: Tensor | None) -> Tensor:
-    known = (x if mask is None else x[mask]).to(torch.float64)
-    mean = known.mean(dim=0)
-    deviation = (known - mean).square().mean(dim=0).sqrt()
-    flat = deviation <= 1e-12 * mean.abs()  # a constant column, to rounding
-    return ((x.to(torch.float64) - mean) / deviation.masked_fill(flat, 1.0)).to(x.dtype)
+def _mean_and_deviation(x: Tensor, known: Tensor | None, step: int) -> tuple[Tensor, Tensor]:
+    """Return the mean and the deviation of each column ``[F]`` in double precision; 1 for a column that is constant."""
+    masks = x.new_ones(x.size(0), dtype=torch.bool).split(step) if known is None else known.to(x.device).split(step)
+    count = sum(int(mask.sum()) for mask in masks)
+    blocks = list(zip(x.split(step), masks, strict=True))
+    mean = torch.stack([block[mask].double().sum(dim=0) for block, mask in blocks]).sum(dim=0) / count
+    square = torch.stack([(block[mask].double() - mean).square().sum(dim=0) for block, mask in blocks]).sum(dim=0)
+    deviation = (square / count).sqrt()
+    return mean, deviation.masked_fill(deviation <= 1e-12 * mean.abs(), 1.0)  # constant, to rounding
 
 
 def _scale_sparse(x: Tensor, method: str) -> Tensor:

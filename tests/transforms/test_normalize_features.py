@@ -7,7 +7,7 @@ import torch
 import torch_geometric.transforms as T
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.transforms import NormalizeFeatures
+from hyperlearn_pyg.transforms import NormalizeFeatures, normalize_features
 
 
 def items(x: torch.Tensor) -> MultiModalHeteroData:
@@ -65,6 +65,15 @@ def test_statistics_of_the_training_items_only() -> None:
     assert not torch.equal(every, out)
 
 
+@pytest.mark.parametrize("method", ["row", "l2", "standardize"])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    data = items(features(torch.float64))
+    data["a"].train_mask = torch.arange(6) < 4
+    whole = NormalizeFeatures(method, mask="train_mask")(data)["a"].x
+    monkeypatch.setattr(normalize_features, "_BLOCK", 7)
+    torch.testing.assert_close(NormalizeFeatures(method, mask="train_mask")(data)["a"].x, whole)
+
+
 def test_a_method_a_modality() -> None:
     data = items(features())
     data["b"].x = torch.full((2, 2), 3.0)
@@ -94,11 +103,14 @@ def test_small_sizes(size: int, method: str) -> None:
         (({"a": "rows"},), {}, "'method' must be one of .*Did you mean 'row'"),
         (({"z": "row"},), {}, "no modality 'z'"),
         (({"b": "row"},), {}, "modality 'b' has no features 'x'"),
+        ((), {"mask": "ten"}, r"'ten' of modality 'a' must be bool of shape \[6\] \(got torch.bool \[6, 10\]\)"),
+        ((), {"mask": "item_id"}, r"'item_id' of modality 'a' must be bool of shape \[6\] \(got list\)"),
         ((), {"mask": "none"}, "'none' of modality 'a' names no item"),
     ],
 )
 def test_bad_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], text: str) -> None:
     data = items(features())
+    data["a"].ten, data["a"].item_id = torch.ones(6, 10, dtype=torch.bool), list("abcdef")
     data["a"].none = torch.zeros(6, dtype=torch.bool)
     with pytest.raises(ValueError, match=text):
         NormalizeFeatures(*args, **kwargs)(data)
