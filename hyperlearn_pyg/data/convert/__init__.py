@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hyperlearn_pyg.data.convert.expansion import clique_expansion, line_graph, star_expansion
+from hyperlearn_pyg.data.convert.frames import Frames, from_frames, to_frames
 from hyperlearn_pyg.data.convert.hetero import from_hetero, to_hetero_data
 from hyperlearn_pyg.data.convert.homogeneous import from_homogeneous_hypergraph, to_homogeneous_hypergraph
 from hyperlearn_pyg.data.convert.hypergraph_data import from_hypergraph_data, to_hypergraph_data
@@ -10,7 +11,9 @@ from hyperlearn_pyg.data.convert.incidence import from_incidence, to_incidence
 from hyperlearn_pyg.data.convert.tensor import from_sparse_tensor, to_sparse_tensor
 
 __all__ = [
+    "Frames",
     "clique_expansion",
+    "from_frames",
     "from_hetero",
     "from_homogeneous_hypergraph",
     "from_hypergraph_data",
@@ -18,6 +21,7 @@ __all__ = [
     "from_sparse_tensor",
     "line_graph",
     "star_expansion",
+    "to_frames",
     "to_hetero_data",
     "to_homogeneous_hypergraph",
     "to_hypergraph_data",
