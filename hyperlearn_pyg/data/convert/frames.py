@@ -73,8 +73,8 @@ def from_frames(
 
     Args:
         items: modality -> one row an item. The columns ``item_id``, ``item_name``, ``item_label`` are read as strings,
-            ``x_0``, ``x_1``, ... as features (and so for any name with such numbers); other columns of numbers or bools as tensors, of
-            other things as lists.
+            ``x_0``, ``x_1``, ... as features (and so for any name with such numbers); other columns of numbers or bools
+            as tensors, of other things as lists.
         relations: relation -> its hyperedges, wide or long (with the columns ``hyperedge``, ``slot`` and ``item``). In
             the wide form the columns that are called as a modality, or ``modality.role``, are the slots, in their
             order; the others are attributes. Items are named by ``item_id`` where the modality has it, else by
@@ -132,8 +132,7 @@ def _relation_frame(data: MultiModalHeteroData, view: Relation) -> pd.DataFrame:
     }
     if weighted:
         out[LONG[3]] = np.concatenate([part[2] for part in parts] + [np.ones(len(empty), dtype=np.float32)])
-    attributes = pd.DataFrame(columns, index=pd.RangeIndex(len(view))).iloc[where].reset_index(drop=True)
-    return pd.concat([pd.DataFrame(out), attributes], axis=1)
+    return pd.DataFrame({**out, **{key: np.asarray(column)[where] for key, column in columns.items()}})
 
 
 def _slot_rows(data: MultiModalHeteroData, view: Relation, slot: int) -> tuple[Any, Any, Any]:
@@ -223,7 +222,8 @@ def _positions(data: MultiModalHeteroData, modality: str, column: pd.Series, whe
         name = column.iloc[int(wrong[0])]
         expected = f"a position in [0, {size})" if ids is None else f"an 'item_id' of modality '{modality}'"
         hint = "" if ids is None else did_you_mean(str(name), ids[:10_000])
-        raise InputError(f"{where}: {name!r} at row {wrong[0]} is not {expected} ({len(wrong)} such).{hint}")
+        shown = repr(name) if isinstance(name, str) else str(name)
+        raise InputError(f"{where}: {shown} at row {wrong[0]} is not {expected} ({len(wrong)} such).{hint}")
     return torch.from_numpy(np.asarray(found, dtype=np.int64))
 
 

@@ -88,7 +88,7 @@ USERS = {"user": pd.DataFrame({"item_id": ["anna", "ben"]}), "film": pd.DataFram
         ({"users": ["anna"]}, r"no column is called as a modality \['user', 'film'\]"),
         (
             {"user": ["anna", "bem"]},
-            r"column 'user': 'bem' at row 1 is not an 'item_id' of modality 'user' \(1 such\)\. Did.*'ben'",
+            r"'bem' at row 1 is not an 'item_id' of modality 'user' \(1 such\)\. Did.*'ben'",
         ),
         ({"film": [0, 2]}, r"column 'film': 2 at row 1 is not a position in \[0, 2\)"),
         ({"film": [0, 0.5]}, r"0\.5 at row 1 is not a position"),
@@ -97,7 +97,7 @@ USERS = {"user": pd.DataFrame({"item_id": ["anna", "ben"]}), "film": pd.DataFram
         ({"hyperedge": [0, 2], "slot": ["user", "user"], "item": ["anna", "ben"]}, "column 'hyperedge': 1 has no row"),
         (
             {"hyperedge": [0, -1], "slot": ["user", "user"], "item": ["anna", "ben"]},
-            "row 1 is no number of a hyperedge",
+            "row 1 is no number",
         ),
         ({"hyperedge": [0], "slot": ["usr"], "item": ["anna"]}, "'usr' is no modality and no .* Did you mean 'user'"),
     ],
@@ -111,7 +111,7 @@ def test_more_errors(small: MultiModalHeteroData) -> None:
     edges = {("user", "knows", "user"): pd.DataFrame({"source": ["anna"]})}
     with pytest.raises(InputError, match="column 'target' is missing"):
         from_frames(USERS, {}, edges)
-    with pytest.raises(InputError, match="unknown modality 'usr'. Did you mean 'user'"):
+    with pytest.raises(InputError, match=r"unknown modality 'usr'\. Did you mean 'user'"):
         from_frames(USERS, {}, {("usr", "knows", "user"): pd.DataFrame({"source": ["a"], "target": ["b"]})})
     with pytest.raises(InputError, match="column 'item_id': cell at row 1 is empty"):
         from_frames({"user": pd.DataFrame({"item_id": ["a", None]})}, {})
