@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data.storage import BaseStorage
 from torch_geometric.typing import EdgeType
 
 from hyperlearn_pyg.data import MultiModalHeteroData, Relation
 from hyperlearn_pyg.data._members import Slot
+from hyperlearn_pyg.data._rows import forget_graphs
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.errors import did_you_mean
 
@@ -95,8 +95,9 @@ def training_mask(data: MultiModalHeteroData, name: str) -> Tensor:
 
 
 def note_seen(data: MultiModalHeteroData, relation: Relation, graph: str | EdgeType, seen: Tensor) -> None:
-    """Let a relation remember which of its hyperedges went into a graph, for :func:`check_leaks`."""
+    """Let a relation remember which of its hyperedges went into a new graph, for :func:`check_leaks`."""
     data[relation.name][seen_key(graph)] = seen.clone()
+    forget_graphs(data)
 
 
 def seen_key(graph: str | EdgeType) -> str:
@@ -111,19 +112,7 @@ def replace_set(data: MultiModalHeteroData, name: str, mark: str) -> None:
         return
     if mark not in data[name]:
         raise ValueError(f"'{name}' is already present: choose another 'name'")
-    for edge_type in [t for t in data.edge_types if name in (t[0], t[2])]:
-        del data[edge_type]
-    del data[name]
-
-
-def take_edges(store: BaseStorage, keep: Tensor) -> None:
-    """Keep some edges of an edge store, with all that belongs to them; tensors of the old one are left alone."""
-    count = store.edge_index.size(1)
-    for key, value in list(store.items()):
-        if key == "edge_index":
-            store[key] = value[:, keep]
-        elif isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == count:
-            store[key] = value[keep]
+    data.remove_hyperedges(name)
 
 
 def same_tuples(relation: Relation) -> Tensor:

@@ -10,6 +10,7 @@ from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data._rows import forget_graphs
 from hyperlearn_pyg.transforms._common import check_sizes, modality_names, replace_set
 
 
@@ -72,6 +73,7 @@ class AddMetaHyperedges(BaseTransform):
                 raise ValueError(f"modality '{name}' has no attribute '{needed}' to take categories from")
             item, category, words = self._categories(data[name], name)
             self._add(data, name, item, category, words)
+            forget_graphs(data)
         return data
 
     def _categories(self, store: NodeStorage, name: str) -> tuple[Tensor, Tensor, list[str] | None]:

@@ -7,7 +7,8 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.transforms._common import check_choice, check_probability, held_out, relation_names, take_edges
+from hyperlearn_pyg.data._rows import forget_graphs, take_edges
+from hyperlearn_pyg.transforms._common import check_choice, check_probability, held_out, relation_names
 from hyperlearn_pyg.transforms._random import RandomSource
 
 
@@ -56,7 +57,9 @@ class HyperedgeDropout(BaseTransform):
             for slot in relation.slots:
                 owner = data[slot].edge_index[1]
                 keep = self.random.rand(owner.numel()).to(owner.device) >= self.p
-                take_edges(data[slot], keep if held is None else keep | held[owner])
+                kept = keep if held is None else keep | held[owner]
+                take_edges(data[slot], kept.nonzero().view(-1), None, None)
+            forget_graphs(data)
         return data
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from torch_geometric.utils import coalesce
 
 from hyperlearn_pyg import _optional
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data._rows import forget_graphs
 from hyperlearn_pyg.transforms._common import check_choice, modality_names
 
 #: Largest number of similarities held at once: 64 MiB in float32.
@@ -88,6 +89,7 @@ class KNNGraph(BaseTransform):
             edge_index = torch.cat(parts, dim=1) if parts else torch.empty(2, 0, dtype=torch.long, device=x.device)
             both = torch.cat([edge_index, edge_index.flip(0)], dim=1)
             data[name, "knn", name].edge_index = coalesce(both, num_nodes=data[name].num_nodes)
+            forget_graphs(data)
         return data
 
     def _names(self, data: MultiModalHeteroData) -> list[str]:

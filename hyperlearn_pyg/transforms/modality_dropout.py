@@ -8,8 +8,9 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data._rows import forget_graphs, take_edges
 from hyperlearn_pyg.data.relation import is_membership
-from hyperlearn_pyg.transforms._common import check_choice, check_probability, modality_names, take_edges
+from hyperlearn_pyg.transforms._common import check_choice, check_probability, modality_names
 from hyperlearn_pyg.transforms._random import RandomSource
 
 
@@ -63,8 +64,8 @@ class ModalityDropout(BaseTransform):
                 data[name].x = _zeros(data[name].x)
             for edge_type in data.edge_types if self.drop != "features" else []:
                 if edge_type[0] == name and is_membership(edge_type):
-                    index = data[edge_type].edge_index
-                    take_edges(data[edge_type], torch.zeros(index.size(1), dtype=torch.bool, device=index.device))
+                    take_edges(data[edge_type], data[edge_type].edge_index.new_empty(0), None, None)
+                    forget_graphs(data)
         return data
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ from torch_geometric.transforms import BaseTransform
 
 from hyperlearn_pyg.data import MultiModalHeteroData, Relation
 from hyperlearn_pyg.data._members import Slot
+from hyperlearn_pyg.data._rows import forget_graphs
 from hyperlearn_pyg.data.tuples import tuple_ids
 from hyperlearn_pyg.transforms._common import check_choice, find_slots, modality_names, relation_names, same_tuples
 
@@ -148,6 +149,8 @@ class RandomRelationSplit(BaseTransform):
 
 def _set_masks(data: MultiModalHeteroData, name: str, part: Tensor) -> None:
     for split, number in (("train", TRAIN), ("val", VAL), ("test", TEST)):
+        if f"{split}_mask" not in data[name]:
+            forget_graphs(data)
         data[name][f"{split}_mask"] = part == number
 
 

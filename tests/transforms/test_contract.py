@@ -75,6 +75,12 @@ def test_batches(make_data: Make, transform: T.BaseTransform) -> None:
         if source is not None and target is not None:
             index = out[edge_type].edge_index
             assert torch.equal(source[index[0]], target[index[1]])
+    if isinstance(transform, NormalizeFeatures) or transform is ALL[-3]:  # same rows, same attributes
+        assert [graph["r"].num_nodes for graph in out.to_data_list()] == [15, 1, 9]
+    else:  # rather than graphs without what was added
+        with pytest.raises(RuntimeError, match="Cannot reconstruct"):
+            out.to_data_list()
+    assert len(batch.to_data_list()) == 3
 
 
 def test_they_compose(make_data: Make) -> None:
