@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg.loader._draw import Draws
+from hyperlearn_pyg.loader._draw import Draws, positions
 from hyperlearn_pyg.ops.incidence import Incidence
 
 
@@ -26,7 +26,7 @@ class Adjacency:
     def __init__(
         self, index: Tensor, size: tuple[int, int], *, keep: Tensor | None = None, time: Tensor | None = None
     ) -> None:
-        entries = None if keep is None else keep.nonzero().view(-1)
+        entries = None if keep is None else positions(keep)
         if time is not None:
             order = (time if entries is None else time[entries]).argsort(stable=True)
             entries = order if entries is None else entries[order]
@@ -45,13 +45,13 @@ class Adjacency:
 
     def degree(self, rows: Tensor, until: Tensor | None = None, *, strict: bool = False) -> Tensor:
         """Return the number of entries of each row ``[R]``; with ``until [R]``, of those up to this time."""
-        low, high = self.ptr[rows].long(), self.ptr[rows + 1].long()
+        low, high = (self.ptr.index_select(0, row).long() for row in (rows, rows + 1))
         if until is None or self.time is None:
             return high - low
         begin = low
         while bool((low < high).any()):  # a bisection of all rows at once
             middle = (low + high).div(2, rounding_mode="floor")
-            time = self.time[middle.clamp(max=self.time.numel() - 1)]
+            time = self.time.index_select(0, middle.clamp(max=self.time.numel() - 1))
             seen = ((time < until) if strict else (time <= until)) & (low < high)
             high = torch.where(seen, high, torch.minimum(middle, high))
             low = torch.where(seen, middle + 1, low)
@@ -59,8 +59,8 @@ class Adjacency:
 
     def entries(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return neighbour and edge of each draw from ``rows [R]``."""
-        place = self.ptr[rows].long()[draws.row] + draws.offset
-        return self.nbr[place].long(), self.edge[place].long()
+        place = self.ptr.index_select(0, rows).long().index_select(0, draws.row) + draws.offset
+        return self.nbr.index_select(0, place).long(), self.edge.index_select(0, place).long()
 
     def offset(self, edge: Tensor, rows: Tensor) -> Tensor:
         """Return where in its row each edge stands, -1 for edges that may not be drawn."""
@@ -94,4 +94,4 @@ class Skips:
     def shift(self, draws: Draws) -> Draws:
         """Turn offsets among the entries that are left into offsets among all."""
         before = torch.searchsorted(self._key, draws.row * self._wide + draws.offset, right=True)
-        return Draws(draws.row, draws.offset + before - self._start[draws.row])
+        return Draws(draws.row, draws.offset + before - self._start.index_select(0, draws.row))

@@ -30,7 +30,7 @@ class EpochSampler(Sampler[Any]):
 
     An index ``i`` of ``size`` travels as ``key * size + i``. Keys come from ``seed`` and epoch, or, without a seed,
     from ``generator`` (the global one where absent): either way in the main process, so that a batch does not depend
-    on the number of workers.
+    on the number of workers. Passes are counted, unless the order is fixed: with a seed all passes are then alike.
 
     Args:
         size: the number of seeds.
@@ -51,6 +51,7 @@ class EpochSampler(Sampler[Any]):
     ) -> None:
         self.size, self.seed, self.generator = size, seed, generator
         self.epoch = 0
+        self._counts = shuffle or inner is not None
         self._order = generator if seed is None else torch.Generator()
         if inner is None:  # torch's RandomSampler refuses to order nothing
             order = RandomSampler(range(size), generator=self._order) if shuffle and size else None
@@ -64,7 +65,7 @@ class EpochSampler(Sampler[Any]):
             key = derive_seed(self.seed, self.epoch) % _KEYS + 1
             if self._order is not None:
                 self._order.manual_seed(key)
-        self.epoch += 1
+        self.epoch += self._counts
         shift = key * self.size
         for index in self.inner:
             yield [int(i) + shift for i in index] if isinstance(index, list | tuple) else int(index) + shift

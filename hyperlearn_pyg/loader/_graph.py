@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.typing import EdgeType, NodeType
 
 from hyperlearn_pyg.data import MultiModalHeteroData
@@ -136,7 +137,7 @@ def _edge_index(data: MultiModalHeteroData, edge_type: EdgeType) -> Tensor:
         raise ValueError(
             f"{edge_type} has no 'edge_index' (it holds {list(data[edge_type])}): neighbours are drawn from it"
         )
-    return index.as_subclass(Tensor).cpu()
+    return (index.as_tensor() if isinstance(index, EdgeIndex) else index).cpu()
 
 
 def _times(data: MultiModalHeteroData, time_attr: str | None, sizes: Mapping[str, int]) -> dict[str, Tensor]:

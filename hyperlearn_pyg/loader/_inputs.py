@@ -67,6 +67,16 @@ def read_tuples(data: MultiModalHeteroData, given: Input) -> Seeds:
     return _read(data, name, which, "input_tuples")
 
 
+def check_data(data: Any) -> None:
+    """Check that the data object is one of ours.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(data, MultiModalHeteroData):
+        raise ValueError(f"'data' must be a MultiModalHeteroData (got {type(data).__name__})")
+
+
 def read_split(data: MultiModalHeteroData, name: str, split: str, where: str) -> Tensor:
     """Return the mask of a split; a relation without masks is all training.
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hyperlearn_pyg.loader._draw import positions
+
 
 class Registry(Protocol):
     """Gives local numbers to keys, in the order in which they are first seen."""
@@ -39,20 +41,22 @@ class DenseRegistry:
 
     def add(self, key: Tensor) -> Tensor:
         """See :class:`Registry`."""
-        fresh = key[self._table[key] < 0]
-        if fresh.numel():
-            # Of repeated indices numpy writes the last: backwards, that is the first occurrence.
-            order = np.arange(fresh.numel(), dtype=np.int32)
-            self._table.numpy()[fresh.numpy()[::-1]] = order[::-1]
-            new = fresh[self._table[fresh] == torch.from_numpy(order)]
-            self._table[new] = torch.arange(self._count, self._count + new.numel(), dtype=torch.int32)
-            self._chunks.append(new)
-            self._count += new.numel()
-        return self._table[key].long()
+        local = self.find(key)
+        fresh = key.index_select(0, positions(local < 0))
+        if fresh.numel() == 0:
+            return local
+        # Of repeated indices numpy writes the last: backwards, that is the first occurrence.
+        order = np.arange(fresh.numel(), dtype=np.int32)
+        self._table.numpy()[fresh.numpy()[::-1]] = order[::-1]
+        new = fresh.index_select(0, positions(self._table.index_select(0, fresh) == torch.from_numpy(order)))
+        self._table.scatter_(0, new, torch.arange(self._count, self._count + new.numel(), dtype=torch.int32))
+        self._chunks.append(new)
+        self._count += new.numel()
+        return self.find(key)
 
     def find(self, key: Tensor) -> Tensor:
         """See :class:`Registry`."""
-        return self._table[key].long()
+        return self._table.index_select(0, key).long()
 
     def keys(self) -> Tensor:
         """See :class:`Registry`."""
@@ -61,7 +65,7 @@ class DenseRegistry:
 
     def clear(self) -> None:
         """See :class:`Registry`."""
-        self._table[self.keys()] = -1
+        self._table.scatter_(0, self.keys(), -1)
         self._chunks, self._count = [], 0
 
     def __len__(self) -> int:
@@ -77,13 +81,13 @@ class SortedRegistry:
 
     def add(self, key: Tensor) -> Tensor:
         """See :class:`Registry`."""
-        fresh = key[self.find(key) < 0]
+        fresh = key.index_select(0, positions(self.find(key) < 0))
         if fresh.numel():
-            new = fresh[first_of_each(fresh)]
+            new = fresh.index_select(0, first_of_each(fresh))
             local = torch.arange(len(self), len(self) + new.numel())
             self._keys = torch.cat([self._keys, new])
             self._sorted, order = torch.cat([self._sorted, new]).sort()
-            self._local = torch.cat([self._local, local])[order]
+            self._local = torch.cat([self._local, local]).index_select(0, order)
         return self.find(key)
 
     def find(self, key: Tensor) -> Tensor:
@@ -91,7 +95,8 @@ class SortedRegistry:
         if len(self) == 0:
             return torch.full_like(key, -1)
         place = torch.searchsorted(self._sorted, key).clamp_(max=len(self) - 1)
-        return torch.where(self._sorted[place] == key, self._local[place], -1)
+        found = self._sorted.index_select(0, place) == key
+        return torch.where(found, self._local.index_select(0, place), -1)
 
     def keys(self) -> Tensor:
         """See :class:`Registry`."""

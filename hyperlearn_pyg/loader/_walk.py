@@ -10,7 +10,7 @@ from torch_geometric.typing import EdgeType, NodeType
 
 from hyperlearn_pyg.data.relation import is_membership
 from hyperlearn_pyg.loader._adjacency import Skips
-from hyperlearn_pyg.loader._draw import Draws, draw, last
+from hyperlearn_pyg.loader._draw import Draws, draw, last, positions
 from hyperlearn_pyg.loader._fan_out import FanOut
 from hyperlearn_pyg.loader._graph import Graph, Step
 from hyperlearn_pyg.loader._registry import DenseRegistry, Registry, SortedRegistry
@@ -125,7 +125,7 @@ class Walk:
 
     def _take(self, step: Step, begin: int, end: int, fan_out: int) -> None:
         node, group = self._split(self.registry[step.start].keys()[begin:end], self.graph.sizes[step.start])
-        until = None if self.group_time is None or group is None else self.group_time[group]
+        until = None if self.group_time is None or group is None else self.group_time.index_select(0, group)
         degree = step.adjacency.degree(node, until, strict=self.rules.strict)
         skips = self._skips(step, begin, end, degree)
         left = degree if skips is None else degree - skips.count
@@ -133,13 +133,13 @@ class Walk:
         if skips is not None:
             draws = skips.shift(draws)
         nbr, edge = step.adjacency.entries(node, draws)
-        group = None if group is None else group[draws.row]
+        group = None if group is None else group.index_select(0, draws.row)
         here, there = begin + draws.row, self.registry[step.end].add(self._key(nbr, group, self.graph.sizes[step.end]))
         if is_membership(step.edge_type):  # walked both ways: what the other way has found stands already
             seen, key = self.registry[step.edge_type], self._key(edge, group, self.graph.num_edges[step.edge_type])
-            new = seen.find(key) < 0
-            seen.add(key[new])
-            here, there, edge = here[new], there[new], edge[new]
+            new = positions(seen.find(key) < 0)
+            seen.add(key.index_select(0, new))
+            here, there, edge = (column.index_select(0, new) for column in (here, there, edge))
         self.edges[step.edge_type].append((here, there, edge) if step.forward else (there, here, edge))
 
     def _draw(self, degree: Tensor, fan_out: int) -> Draws:

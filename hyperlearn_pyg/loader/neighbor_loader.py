@@ -14,7 +14,7 @@ from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._checks import as_tensor, check_shape
 from hyperlearn_pyg.loader._epochs import EpochSampler, Positions, read_batch
 from hyperlearn_pyg.loader._graph import MessageHyperedges
-from hyperlearn_pyg.loader._inputs import Input, Seeds, read_nodes, read_tuples
+from hyperlearn_pyg.loader._inputs import Input, Seeds, check_data, read_nodes, read_tuples
 from hyperlearn_pyg.loader.negative import NegativeSampler
 from hyperlearn_pyg.loader.neighbor_sampler import HypergraphNeighborSampler, TupleSamplerInput, TupleSeeds
 
@@ -238,6 +238,7 @@ def join(data: MultiModalHeteroData, out: HeteroSamplerOutput) -> MultiModalHete
 
 
 def _read_seeds(data: MultiModalHeteroData, nodes: Input | None, tuples: Input | None) -> Seeds:
+    check_data(data)
     if (nodes is None) == (tuples is None):
         raise ValueError("pass one of 'input_nodes' and 'input_tuples': what the batches are made around")
     if nodes is not None:

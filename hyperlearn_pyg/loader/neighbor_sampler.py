@@ -20,6 +20,7 @@ from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.loader._draw import draw
 from hyperlearn_pyg.loader._fan_out import read_fan_out
 from hyperlearn_pyg.loader._graph import Graph, MessageHyperedges
+from hyperlearn_pyg.loader._inputs import check_data
 from hyperlearn_pyg.loader._registry import first_of_each
 from hyperlearn_pyg.loader._walk import Rules, Tables, Walk
 from hyperlearn_pyg.loader.negative import NegativeSampler
@@ -109,6 +110,7 @@ class HypergraphNeighborSampler(BaseSampler):
             raise ValueError(f"'temporal_strategy' must be 'uniform' or 'last' (got {temporal_strategy!r})")
         if temporal_strategy == "last" and time_attr is None:
             raise ValueError("'temporal_strategy' is 'last': name the attribute that holds times as 'time_attr'")
+        check_data(data)
         self.graph = Graph(data, time_attr=time_attr, message_hyperedges=message_hyperedges)
         self.time_attr = time_attr
         self.disjoint = disjoint or time_attr is not None

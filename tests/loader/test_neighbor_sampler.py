@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.data import HeteroData
 from torch_geometric.loader import LinkLoader
 from torch_geometric.sampler import HeteroSamplerOutput, NodeSamplerInput, NumNeighbors
 from torch_geometric.transforms import ToUndirected
@@ -379,6 +381,14 @@ def test_a_hyperedge_as_seed_takes_its_members_first() -> None:
     assert out.node["sees"].tolist() == [3]
 
 
+def test_edges_may_be_an_edge_index(make_data: MakeData) -> None:
+    data, edge_type = make_data(), ("user", "knows", "user")
+    plain = sample(HypergraphNeighborSampler(data, [2, 2]), "user", [1, 2])
+    data[edge_type].edge_index = EdgeIndex(data[edge_type].edge_index, sparse_size=(30, 30))
+    other = sample(HypergraphNeighborSampler(data, [2, 2]), "user", [1, 2])
+    assert torch.equal(plain.edge[edge_type], other.edge[edge_type])
+
+
 def test_a_sampler_can_be_pickled_and_shared(make_data: MakeData) -> None:
     data = make_data()
     sampler = HypergraphNeighborSampler(data, [2, 2], share_memory=True)
@@ -396,6 +406,8 @@ def test_faults_of_the_data_are_told(make_data: MakeData) -> None:
     data["user", "knows", "user"].edge_index = torch.tensor([[30], [0]])
     with pytest.raises(ValueError, match="outside"):
         HypergraphNeighborSampler(data, [1])
+    with pytest.raises(ValueError, match="must be a MultiModalHeteroData"):
+        HypergraphNeighborSampler(HeteroData(), [1])
     bare = MultiModalHeteroData()
     bare["a"].x = torch.ones(3, 1)
     with pytest.raises(ValueError, match="num_nodes"):
