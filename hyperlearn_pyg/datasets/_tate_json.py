@@ -36,7 +36,8 @@ def write_tables(collection: Path, folder: Path) -> None:
         for person in made_by:
             artists.setdefault(_text(person, "id", path), _artist(person, path))
         leaves = {leaf[0]: leaf for leaf in _leaves(entry.get("subjects") or {}, (), path)}
-        subjects.update(leaves)
+        for key, leaf in leaves.items():
+            subjects.setdefault(key, leaf)
         artworks[_text(entry, "acno", path)] = (
             " ".join(dict.fromkeys(_text(person, "id", path) for person in made_by)),
             _text(entry, "classification", path),

@@ -4,7 +4,6 @@ import io
 import os
 import pickletools
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +175,9 @@ def _read_genres(path: Path, size: int) -> dict[str, Tensor | list[str]]:
             if not {"labels.npy", "label_name.npy"} <= set(held):
                 return {}
             lists = _lists_of_pickle(archive.read("labels.npy"), path)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # zipfile raises many kinds for a damaged file
         raise InputError(f"'{path}': array 'labels' is damaged ({error})") from error
     names = [str(name, "latin-1") for name in read_npz(path, ("label_name",))["label_name"].astype(bytes).tolist()]
     if len(lists) != size:

@@ -42,10 +42,11 @@ class HetRecLastFM(RawFilesDataset):
     mistakes of the source); most days are the
     first of a month.
 
-    There is no official split, so none is set. A seeded one, which keeps equal tuples together:
+    There is no official split, so none is set. A seeded one, and one by time:
 
         >>> from hyperlearn_pyg.transforms import RandomRelationSplit
         >>> dataset = HetRecLastFM(root, transform=RandomRelationSplit("tagged", seed=0))  # doctest: +SKIP
+        >>> dataset = HetRecLastFM(root, transform=RandomRelationSplit("tagged", by="time"))  # doctest: +SKIP
 
     Source: I. Cantador, P. Brusilovsky and T. Kuflik, 2nd Workshop on Information Heterogeneity and Fusion in
     Recommender Systems (HetRec 2011), RecSys 2011. Non-commercial use. GroupLens publishes no checksum of the archive:

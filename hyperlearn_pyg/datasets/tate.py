@@ -48,10 +48,12 @@ class Tate(RawFilesDataset):
         Turner made 37,930 of the artworks, more than half. ``turner=False`` leaves out his tuples and the artworks that
         have no artist but him: 24,530 tuples of 24,260 artworks, 3,150 artists.
 
-    There is no official split, so none is set. A seeded one, of the tuples:
+    There is no official split, so none is set. A seeded one of the tuples, and one of the artists:
 
         >>> from hyperlearn_pyg.transforms import RandomRelationSplit
         >>> dataset = Tate(root, turner=False, transform=RandomRelationSplit("made", seed=0))  # doctest: +SKIP
+        >>> split = RandomRelationSplit("made", by="item", modality="artist")
+        >>> dataset = Tate(root, transform=split)  # doctest: +SKIP
 
     Source: Tate, https://github.com/tategallery/collection. CC0; Tate asks to be named. The
     repository holds one JSON file an artwork. This class reads three tables made from these; where they are missing and
