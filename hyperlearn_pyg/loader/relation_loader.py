@@ -74,6 +74,7 @@ class RelationLoader(DataLoader[RelationBatch]):
             the mask of the split; numbers out of range; an argument of the ``DataLoader`` that is set here.
 
     Example:
+        >>> import torch.nn.functional as F
         >>> from hyperlearn_pyg.datasets import SyntheticMultiModal
         >>> data = SyntheticMultiModal()[0]
         >>> emb = torch.nn.ModuleDict({m: torch.nn.Embedding(data[m].num_nodes, 8) for m in data.modalities})
