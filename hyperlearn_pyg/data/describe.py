@@ -156,7 +156,8 @@ def _missing(x: Tensor) -> tuple[int, int]:
     """Count the rows with nothing but zeros and NaN, and the NaN."""
     bare = missing = 0
     for block in row_blocks(x):
-        dense = (block.to_dense() if block.layout != torch.strided else block).reshape(block.size(0), -1)
+        dense = block.to_dense() if block.layout != torch.strided else block
+        dense = dense.flatten(1) if dense.dim() > 1 else dense.view(-1, 1)
         nan = dense.isnan()
         missing += int(nan.sum())
         bare += int((nan | (dense == 0)).all(dim=1).sum())

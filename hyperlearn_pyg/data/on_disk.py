@@ -79,11 +79,14 @@ def save_features(path: Path_, blocks: Tensor | Iterable[Any]) -> tuple[int, ...
 def open_features(path: Path_, *, dtype: torch.dtype | None = None) -> Tensor:
     """Open a ``.npy`` file as a tensor whose rows are read when they are asked for.
 
-    Rows that nothing asks for are never read, and the system may drop what it has read: the file can be larger than the
-    memory. Writing to the tensor changes a copy in memory, never the file (where the system grants no such mapping, as
-    under a limit on data memory, the tensor is read-only, and writing to it ends the process). Operations that make a
-    new tensor of all of it (``clone``, ``to``, ``pin_memory``, ``share_memory_``) read all of it. Workers of a data
-    loader that are forked share the file; with the start method ``spawn``, open it in each worker.
+    Rows that nothing asks for are not read (but for the rest of the page, of 4 KB as a rule, in which a row begins or
+    ends), and the system may drop what it has read: the file can be larger than the memory. The system is told that
+    rows are asked for in any order, and reads nothing ahead; to have all of a file in memory, ``np.load`` is faster.
+
+    Writing to the tensor changes a copy in memory, never the file (where the system grants no such mapping, as under a
+    limit on data memory, the tensor is read-only, and writing to it ends the process). Operations that make a new
+    tensor of all of it (``clone``, ``to``, ``pin_memory``, ``share_memory_``, pickling) read all of it. Workers of a
+    data loader that are forked share the file; with the start method ``spawn``, open it in each worker.
 
     Args:
         path: the file.
@@ -247,6 +250,8 @@ def _map(file: BinaryIO) -> mmap.mmap:
     # Without a reservation of memory for the copies: there are none as a rule, and the file may exceed the memory.
     unreserved = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
     try:
-        return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE | unreserved, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE | unreserved, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     except OSError:
-        return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+    mapped.madvise(mmap.MADV_RANDOM)  # else each row brings dozens of its neighbours along
+    return mapped

@@ -39,7 +39,7 @@ def assert_same() -> Callable[[HeteroData, HeteroData], None]:
 def town() -> MultiModalHeteroData:
     """Every case in small: an isolated item, an empty hyperedge, ragged slots, roles, masks, weights, a graph."""
     data = MultiModalHeteroData()
-    data.add_modality("user", x=torch.arange(10.0).view(5, 2), item_id=list("abcde"))
+    data.add_modality("user", x=torch.arange(10.0).view(5, 2).clone(), item_id=list("abcde"))
     data.add_modality("film", num_nodes=3, item_id=["x", "y", "z"], item_label=["u", "v", "u"])
     data.add_modality("tag", x=torch.eye(2))
     data.add_hyperedges(
