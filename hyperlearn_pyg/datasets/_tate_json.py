@@ -28,7 +28,9 @@ def write_tables(collection: Path, folder: Path) -> None:
     Raises:
         InputError: a file is damaged or of another form (file and line, or entry, are named).
     """
-    artworks, artists, subjects = {}, {}, {}
+    artworks: dict[str, tuple[str, ...]] = {}
+    artists: dict[str, tuple[str, ...]] = {}
+    subjects: dict[str, tuple[str, ...]] = {}
     for path, entry in _entries(collection / "artists"):
         artists[_text(entry, "id", path)] = _artist(entry, path)
     for path, entry in _entries(collection / "artworks"):

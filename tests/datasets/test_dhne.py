@@ -106,6 +106,55 @@ def test_no_tuples_and_one(fake: Callable[[str], Any]) -> None:
     assert (tuples(data, "train"), tuples(data, "test")) == ([[0, 0, 0]], [])
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"train_data": np.array([[0, 1, 0], [3, 0, 0]])}, r"'train_data': user must be in \[0, 2\] .got 3 at row 1"),
+        ({"train_data": np.array([[0, 1, -1]])}, r"'train_data': activity must be in \[0, 1\] .got -1 at row 0"),
+        ({"train_data": np.array([[0, 1]])}, r"of shape \[E, 3\] .got int64 of shape \[1, 2\]"),
+        ({"train_data": np.array([[0.5, 1, 0]])}, "whole numbers .got 0.5 at row 0, column 0"),
+        ({"train_data": np.array([["0", "1", "0"]])}, "must hold numbers"),
+        ({"train_data": None}, r"lacks \['train_data'\] .it holds \['nums_type'\]"),
+        ({"train_data": np.array([[None, 1, 0]])}, "without pickled objects"),
+        ({"nums_type": np.array([3, 2])}, r"'nums_type' must hold three numbers of items .got \[3, 2\]"),
+        ({"nums_type": np.array([4, 2, 2])}, r"'nums_type' differs: \[4, 2, 2\] in .*train.*, \[3, 2, 2\] in .*test"),
+    ],
+)
+def test_bad_arrays(fake: Callable[[str], Any], changes: dict[str, Any], text: str) -> None:
+    gps = fake("gps")
+    arrays = {"train_data": np.array([[0, 1, 0]]), "nums_type": np.array([3, 2, 2]), **changes}
+    given = {key: value for key, value in arrays.items() if value is not None}
+    gps.write("GPS/train_data.npz", gps.npz(**given))
+    with pytest.raises(InputError, match=text):
+        gps.load()
+    assert not list(gps.root.glob("processed/*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("lists", "text"),
+    [
+        ([[0]], r"'labels' must have one entry a movie: 3 .got 1"),
+        ([[0], [2], []], r"'labels' must be in \[0, 2\) .got \[2\] at position 1"),
+    ],
+)
+def test_bad_genres(fake: Callable[[str], Any], lists: list[list[int]], text: str) -> None:
+    movies = fake("movies")
+    arrays = {"train_data": np.zeros((1, 3)), "nums_type": np.array([1, 3, 1])}
+    content = movies.npz(**arrays, label_name=np.array([b"Drama", b"War"]))
+    movies.write("MovieLens/train_data.npz", movies.with_objects(content, "labels", lists))
+    with pytest.raises(InputError, match=text):
+        movies.load()
+
+
+def test_genres_of_damaged_bytes(fake: Callable[[str], Any]) -> None:
+    movies = fake("movies")
+    content = movies.files["MovieLens/train_data.npz"]
+    at = content.index(b"numpy")  # in the pickle
+    movies.write("MovieLens/train_data.npz", content[:at] + b"X" + content[at + 1 :])
+    with pytest.raises(InputError, match=r"train_data\.npz': array 'labels' is damaged .Bad CRC"):
+        movies.load()
+
+
 def test_missing_files_are_asked_for(tmp_path: Path) -> None:
     for name in ("GPS", "wordnet"):
         with pytest.raises(InputError, match=rf"'{name}/train_data.npz', .* not found .* Fetch http"):
