@@ -12,25 +12,24 @@ from hyperlearn_pyg.data.tuples import TupleSet, rank_in, tuple_ids, tuple_keys,
 HUGE = 2**40  # two such sizes do not fit into int64
 
 
-@st.composite
-def tables(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Two tables of tuples over the same slots."""
-    sizes = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
-    counts = draw(st.integers(0, 12)), draw(st.integers(0, 20))
-    made = [torch.stack([torch.randint(n, (c,), generator=generator) for n in sizes]) for c in counts]
-    return made[0], made[1], sizes
+slots = st.lists(st.integers(1, 4), min_size=1, max_size=4)
+#: Where integers end, so that small tables run over it too.
+bounds = st.sampled_from([None, 1, 5, 50])
+
+
+def random_tuples(sizes: list[int], count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randint(size, (count,), generator=generator) for size in sizes])
 
 
 def columns(index: Tensor) -> list[tuple[int, ...]]:
     return [tuple(t) for t in index.t().tolist()]
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(0, 20), st.integers(0, 100))
+@given(slots, st.integers(0, 20), st.integers(0, 100))
 @settings(max_examples=25, deadline=None)
 def test_ids_are_positions_in_the_dense_array(sizes: list[int], count: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    index = torch.stack([torch.randint(size, (count,), generator=generator) for size in sizes])
+    index = random_tuples(sizes, count, seed)
     ids = tuple_ids(index, sizes)
     cells = torch.arange(torch.Size(sizes).numel()).view(sizes)
     assert torch.equal(ids, cells[tuple(index)])
@@ -44,14 +43,12 @@ def test_more_cells_than_an_integer_holds() -> None:
     assert ids.unique().numel() == 3
 
 
-@given(tables(), st.sampled_from([None, 1, 5, 50]))
+@given(slots, st.integers(0, 12), st.integers(0, 99), bounds)
 @settings(max_examples=50, deadline=None)
-def test_equal_tuples_and_only_these_get_equal_keys(
-    problem: tuple[Tensor, Tensor, tuple[int, ...]], bound: int | None
-) -> None:
-    a, b, sizes = problem
+def test_equal_tuples_and_only_these_get_equal_keys(sizes: list[int], count: int, seed: int, bound: int | None) -> None:
+    a, b = random_tuples(sizes, count, seed), random_tuples(sizes, 12, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        if bound is not None:  # as if integers ended there
+        if bound is not None:
             patch.setattr(tuples, "_INT64", bound)
         numbers = torch.cat(tuple_keys([a, b], sizes)).tolist()
     rows = columns(torch.cat([a, b], dim=1))
@@ -65,12 +62,12 @@ def test_keys_where_int64_would_overflow() -> None:
     assert torch.equal(first, second.flip(0))
 
 
-@given(tables(), st.sampled_from([None, 1, 5, 50]))
+@given(slots, st.integers(0, 12), st.integers(0, 99), bounds)
 @settings(max_examples=50, deadline=None)
 def test_a_set_holds_what_it_was_given_and_nothing_else(
-    problem: tuple[Tensor, Tensor, tuple[int, ...]], bound: int | None
+    sizes: list[int], count: int, seed: int, bound: int | None
 ) -> None:
-    a, b, sizes = problem
+    a, b = random_tuples(sizes, count, seed), random_tuples(sizes, 20, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
         if bound is not None:
             patch.setattr(tuples, "_INT64", bound)

@@ -94,7 +94,7 @@ def test_negatives_are_unknown_allowed_and_there_where_there_are_any(
 
 @pytest.mark.slow
 @given(problems(), st.integers(0, 99), st.integers(0, 2), st.sampled_from([None, 1, 20]), st.sampled_from([0, 1, 32]))
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=6000, deadline=None)
 def test_negatives_of_many_problems(problem: Problem, seed: int, count: int, bound: int | None, rounds: int) -> None:
     check(problem, seed, count, bound, rounds)
 

@@ -101,7 +101,7 @@ def test_every_tuple_comes_once_over_the_ranks(counts: list[int], world_size: in
 
 @pytest.mark.slow
 @epochs
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=3000, deadline=None)
 def test_every_tuple_of_many_problems(counts: list[int], world_size: int, options: dict[str, Any]) -> None:
     check_epoch(make(*counts), world_size, **options)
 
