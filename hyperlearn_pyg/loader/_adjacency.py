@@ -62,12 +62,16 @@ class Adjacency:
         place = self.ptr.index_select(0, rows).long().index_select(0, draws.row) + draws.offset
         return self.nbr.index_select(0, place).long(), self.edge.index_select(0, place).long()
 
-    def offset(self, edge: Tensor, rows: Tensor) -> Tensor:
-        """Return where in its row each edge stands, -1 for edges that may not be drawn."""
+    def rank(self) -> Tensor:
+        """Return where among all entries each edge stands ``[nnz]``, -1 for edges that may not be drawn; made once."""
         if self._rank is None:
             self._rank = torch.full((self._nnz,), -1, dtype=self.edge.dtype)
             self._rank[self.edge.long()] = torch.arange(self.edge.numel(), dtype=self.edge.dtype)
-        rank = self._rank[edge].long()
+        return self._rank
+
+    def offset(self, edge: Tensor, rows: Tensor) -> Tensor:
+        """Return where in its row each edge stands, -1 for edges that may not be drawn."""
+        rank = self.rank()[edge].long()
         return torch.where(rank < 0, -1, rank - self.ptr[rows].long())
 
 

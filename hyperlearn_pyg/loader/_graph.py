@@ -100,6 +100,13 @@ class Graph:
             self._back[step.edge_type] = Adjacency(index, (self.sizes[step.end], self.sizes[step.start]))
         return self._back[step.edge_type]
 
+    def prepare(self, name: str) -> None:
+        """Make what leaving out hyperedges of a set needs, before workers each make their own."""
+        for step in self.steps:
+            if step.end == name:
+                step.adjacency.rank()
+                self.back(step)
+
     def share_memory_(self) -> None:
         """Move everything to shared memory, for workers."""
         for step in self.steps:

@@ -25,7 +25,8 @@ class HypergraphNeighborLoader(NodeLoader):
     Each batch is a :class:`~hyperlearn_pyg.data.MultiModalHeteroData` with the attributes of PyG's
     :class:`~torch_geometric.loader.NeighborLoader`: ``n_id`` in every item and hyperedge store, ``e_id`` in every edge
     store, ``num_sampled_nodes`` and ``num_sampled_edges`` (a number a hop), and in the store of the seeds ``input_id``,
-    ``batch_size`` and ``seed_time``. Seeds come first. In disjoint mode ``batch`` tells the seed of each row.
+    ``batch_size`` and ``seed_time``. Seeds come first; one that is named twice in a batch stands once, unless
+    disjoint. In disjoint mode ``batch`` tells the seed of each row.
 
     **Hops.** Where all is taken (fan-out -1), ``L`` hops give a stack of ``L`` layers, item -> hyperedge -> item, the
     same outputs at the seeds as all the data: items up to ``L - 1`` hops away have all their hyperedges, and these all
@@ -66,7 +67,7 @@ class HypergraphNeighborLoader(NodeLoader):
         replace: draw with replacement.
         disjoint: every seed, or tuple, has a subgraph of its own.
         time_attr: attribute that holds times, of hyperedges, items or edges; then only what is no later than the seed
-            is sampled, and sampling is disjoint.
+            is sampled, and sampling is disjoint. What has no time is always there.
         temporal_strategy: ``"uniform"``, or ``"last"`` for the latest neighbours.
         strict_time: sample only what is earlier than the seed.
         seed: the seed; without it the numbers come from ``generator``, or from torch's global source.
@@ -116,6 +117,7 @@ class HypergraphNeighborLoader(NodeLoader):
         **kwargs: Any,
     ) -> None:
         seeds = _read_seeds(data, input_nodes, input_tuples)
+        _check_arguments(data, seeds, input_tuples is not None, input_label, leave_out, negatives)
         if neighbor_sampler is None:
             neighbor_sampler = HypergraphNeighborSampler(
                 data,
@@ -128,6 +130,8 @@ class HypergraphNeighborLoader(NodeLoader):
                 message_hyperedges=message_hyperedges,
                 share_memory=kwargs.get("num_workers", 0) > 0,
             )
+        if input_tuples is not None and leave_out:
+            neighbor_sampler.graph.prepare(seeds.name)
         size = seeds.index.numel()
         self.input_tuples, self.leave_out = input_tuples, leave_out
         self.negatives, self.num_negatives = negatives, num_negatives
@@ -229,9 +233,11 @@ def join(data: MultiModalHeteroData, out: HeteroSamplerOutput) -> MultiModalHete
     for name, key, value in lists:
         batch[name][key] = [value[i] for i in out.node[name].tolist()]
     for name, node in out.node.items():
-        batch[name].n_id = node
+        if "n_id" not in data[name]:  # as in PyG: a batch of a batch keeps the numbers of the first data
+            batch[name].n_id = node
     for edge_type, edge in out.edge.items():
-        batch[edge_type].e_id = edge
+        if "e_id" not in data[edge_type]:
+            batch[edge_type].e_id = edge
     for key in ("batch", "num_sampled_nodes", "num_sampled_edges"):
         batch.set_value_dict(key, getattr(out, key))
     return batch
@@ -245,6 +251,23 @@ def _read_seeds(data: MultiModalHeteroData, nodes: Input | None, tuples: Input |
         return read_nodes(data, nodes)
     assert tuples is not None
     return read_tuples(data, tuples)
+
+
+def _check_arguments(
+    data: MultiModalHeteroData,
+    seeds: Seeds,
+    tuples: bool,
+    label: Tensor | None,
+    leave_out: bool | str,
+    negatives: NegativeSampler | None,
+) -> None:
+    if leave_out not in (True, False, "same"):
+        raise ValueError(f"'leave_out' must be True, False or 'same' (got {leave_out!r})")
+    for name, given in (("input_label", label), ("negatives", negatives)):
+        if given is not None and not tuples:
+            raise ValueError(f"'{name}' goes with 'input_tuples'")
+    if negatives is not None and seeds.members is None and not data.relation(seeds.name).is_uniform:
+        raise ValueError(f"'negatives' are for one member in every slot, which hyperedges of '{seeds.name}' have not")
 
 
 def _labels(data: MultiModalHeteroData, seeds: Seeds, given: Tensor | None) -> dict[str, Tensor]:

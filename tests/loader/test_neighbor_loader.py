@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, SequentialSampler, WeightedRandomSampler
 from torch_geometric.nn import GraphConv, HeteroConv, SAGEConv
+from torch_geometric.utils import trim_to_layer
 
 from hyperlearn_pyg import HypergraphConv, MultiModalHeteroData
 from hyperlearn_pyg.data.relation import is_membership
@@ -17,6 +18,7 @@ from hyperlearn_pyg.nn.conv import HeteroHypergraphConv
 MakeData = Callable[..., MultiModalHeteroData]
 TAGS = ("user", "film", "tag")
 ALL = [-1]
+NEGATIVES = NegativeSampler(torch.zeros(2, 1).long(), (2, 2))
 
 
 def close(a: Tensor, b: Tensor) -> None:
@@ -104,6 +106,32 @@ def test_with_full_fan_out_seeds_get_the_outputs_of_all_the_data(
         close(run(batch)[:size], full[seeds])
         seen += seeds.tolist()
     assert sorted(seen) == list(range(30))
+
+
+def test_what_layers_no_longer_need_can_be_trimmed(make_data: MakeData) -> None:
+    data, depth = make_data(), 3
+    del data["tags"].weight
+    full = hetero_stack("row", depth)(data)
+    torch.manual_seed(0)
+    layers = [HeteroHypergraphConv(dict.fromkeys(TAGS, 4), 4).double() for _ in range(depth)]
+    for batch in batches(data, {"tags": ALL * depth, "default": [0] * depth}, "user", batch_size=3):
+        x_dict: dict[str, Tensor] = {m: batch[m].x for m in TAGS}
+        index = {t: batch[t].edge_index for t in batch.relation("tags").slots}
+        nodes = {m: batch[m].num_sampled_nodes for m in (*TAGS, "tags")}
+        edges = {t: batch[t].num_sampled_edges for t in index}
+        for number, layer in enumerate(layers):
+            x_dict, index, _ = trim_to_layer(number, nodes, edges, x_dict, index)
+            count = sum(nodes["tags"][: depth + 1 - number])
+            x_dict = {m: x.tanh() for m, x in layer(x_dict, index, num_edges=count).items()}
+        close(x_dict["user"][:3], full[batch["user"].n_id[:3]])
+
+
+def test_a_batch_of_a_batch_keeps_the_numbers_of_the_data(make_data: MakeData) -> None:
+    data = make_data()
+    (outer,) = batches(data, [3], ("user", [4, 7, 9]), batch_size=3)
+    (inner,) = batches(outer, [-1], ("user", [1]))
+    assert inner["user"].n_id[0] == 7
+    assert inner["user"].item_id == [f"user{i}" for i in inner["user"].n_id.tolist()]
 
 
 def test_one_hop_less_is_not_enough(make_data: MakeData) -> None:
@@ -404,6 +432,10 @@ def test_the_smallest_data(size: int) -> None:
         ({"input_nodes": "user", "temporal_strategy": "last"}, "time_attr"),
         ({"input_nodes": "user", "temporal_strategy": "first"}, "'uniform' or 'last'"),
         ({"input_nodes": "user", "shuffle": True, "sampler": SequentialSampler(range(30))}, "exclude"),
+        ({"input_nodes": "user", "input_label": torch.ones(30)}, "'input_label' goes with"),
+        ({"input_nodes": "user", "negatives": NEGATIVES}, "'negatives' goes with"),
+        ({"input_tuples": "party", "negatives": NEGATIVES}, "one member in every slot"),
+        ({"input_tuples": "tags", "leave_out": "all"}, "'leave_out' must be"),
         ({"input_tuples": "tag"}, "there is no relation"),
         ({"input_tuples": ("tags", torch.ones(2, 2).long())}, "one row a slot"),
         ({"input_tuples": ("tags", torch.full((3, 1), 25))}, "out of range"),
