@@ -110,7 +110,7 @@ class AddMetaHyperedges(BaseTransform):
         label = found[1, keep]
         set_name = self.name or f"{name}_by_{self.by}"
         replace_set(data, set_name, "category")
-        device = data[name].x.device if isinstance(data[name].get("x"), Tensor) else item.device
+        device = next((v.device for s in data.stores for v in s.values() if isinstance(v, Tensor)), item.device)
         data.add_hyperedges(
             set_name,
             {name: torch.stack([item[inside], (keep.cumsum(0) - 1)[edge[inside]]]).to(device)},

@@ -214,7 +214,7 @@ class _Rows(NamedTuple):
 
 def _join(hyperedge: Tensor, rows: list[Tensor], incidence: Tensor, num_hyperedges: int) -> tuple[Tensor, list[Tensor]]:
     """Extend each row by every member that its hyperedge has in a further slot."""
-    item, owner = incidence
+    item, owner = incidence.long()
     order = owner.argsort(stable=True)
     degree = torch.bincount(owner, minlength=num_hyperedges)
     start = degree.cumsum(0) - degree

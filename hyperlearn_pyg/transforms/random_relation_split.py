@@ -98,7 +98,7 @@ class RandomRelationSplit(BaseTransform):
         relations = [data.relation(n) for n in names]
         if self.relation is None:
             relations = [r for r in relations if name in r.modalities]
-        ends = [(r, [r.incidence(s) for s in find_slots(r, modality)]) for r in relations]
+        ends = [(r, [r.incidence(s).long() for s in find_slots(r, modality)]) for r in relations]
         if not ends:
             raise ValueError(f"modality '{name}' is in no relation: nothing could be held out")
         every = torch.cat([item for _, incidences in ends for item, _ in incidences])

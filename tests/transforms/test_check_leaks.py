@@ -188,3 +188,34 @@ def test_small_sizes(make_data: Make, size: int) -> None:
     assert check_leaks(make_data((size, size), size, 0), GRAPHS, cold="a", in_time=True)
     assert check_leaks(MultiModalHeteroData(), KNNGraph())
     assert check_leaks(_without_masks(small(0)), in_time=True)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=3000)
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=3),
+    st.integers(0, 40),
+    st.sampled_from(["tuple", "item", "time"]),
+    st.floats(0, 0.45),
+    st.floats(0, 0.45),
+    st.integers(0, 10**6),
+)
+@pytest.mark.filterwarnings("ignore:equal times must not straddle")
+def test_no_split_of_anything_leaks(
+    make_data: Make, sizes: list[int], count: int, by: str, val: float, test: float, seed: int
+) -> None:
+    data = make_data(tuple(sizes), count, seed)
+    relation, modality = ("r" if by == "time" else None), ("a" if by == "item" else None)
+    data = RandomRelationSplit(relation, by=by, modality=modality, val=val, test=test, seed=seed)(data)
+    if by == "time":  # the others keep masks that are no split
+        data.remove_hyperedges("pairs").remove_hyperedges("sets")
+    assert check_leaks(data, KNNGraph(k=2), cold=modality, in_time=by == "time", seed=seed)
+    for name in data.hyperedge_types:
+        masks = torch.stack([data[name][f"{split}_mask"] for split in ("train", "val", "test")])
+        assert masks.sum(dim=0).le(1).all()
+        assert by == "time" or masks.sum(dim=0).eq(1).all()
+        data = CoOccurrenceGraph(name, "a", k=2)(data)
+        if data.relation(name).order > 1:
+            slot = data.relation(name).roles[0]
+            data = ProjectedHyperedges(name, ("a", slot) if slot else "a", name=f"by_{name}", min_size=1)(data)
+    assert check_leaks(data, CliqueExpansion(data.hyperedge_types[0]), seed=seed)
