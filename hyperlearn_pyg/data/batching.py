@@ -76,8 +76,9 @@ def separate(cls: type, batch: Any, idx: int, slice_dict: Any, inc_dict: Any = N
 
 def _align(data_list: Sequence[Any], excluded: Collection[str]) -> tuple[Sequence[Any], dict[int, Layout]]:
     """Return the graphs with the stores of all, and the layouts of those that did not look like the batch."""
-    first = data_list[0]
-    if all(_alike(first, data) for data in data_list[1:]):
+    forms = map(_form, data_list)
+    first = next(forms)
+    if all(form == first for form in forms):
         return data_list, {}
     union: dict[Key, dict[str, tuple[int, BaseStorage]]] = {}
     for number, data in enumerate(data_list):
@@ -98,12 +99,14 @@ def _align(data_list: Sequence[Any], excluded: Collection[str]) -> tuple[Sequenc
     return filled, layouts
 
 
-def _alike(left: MultiModalHeteroData, right: MultiModalHeteroData) -> bool:
-    """Tell whether two graphs hold the same attributes in the same stores in the same order."""
-    stores = left.stores, right.stores
-    return len(stores[0]) == len(stores[1]) and all(
-        a._key == b._key and a._mapping.keys() == b._mapping.keys() for a, b in zip(*stores, strict=True)
-    )
+def _form(data: MultiModalHeteroData) -> list[Any]:
+    """Return what two graphs have in common that hold the same attributes in the same stores in the same order.
+
+    Called for each graph of a batch, so it goes past the methods of the stores.
+    """
+    nodes, edges = data._node_store_dict, data._edge_store_dict
+    stores = (data._global_store, *nodes.values(), *edges.values())
+    return [*nodes, *edges, *[store.__dict__["_mapping"].keys() for store in stores]]
 
 
 def _fill(
