@@ -40,17 +40,8 @@ def write_tables(collection: Path, folder: Path) -> None:
         leaves = {leaf[0]: leaf for leaf in _leaves(entry.get("subjects") or {}, (), path)}
         for key, leaf in leaves.items():
             subjects.setdefault(key, leaf)
-        artworks[_text(entry, "acno", path)] = (
-            " ".join(dict.fromkeys(_text(person, "id", path) for person in made_by)),
-            _text(entry, "classification", path),
-            _text(entry, "medium", path),
-            _text(entry.get("dateRange") or {}, "startYear", path),
-            _text(entry, "width", path),
-            _text(entry, "height", path),
-            " ".join(leaves),
-            " ".join(_text(movement, "id", path) for movement in entry.get("movements") or ()),
-            _text(entry, "title", path),
-        )
+        made_by_ids = dict.fromkeys(_text(person, "id", path) for person in made_by)
+        artworks[_text(entry, "acno", path)] = _artwork(entry, " ".join(made_by_ids), " ".join(leaves), path)
     rows: tuple[list[tuple[str, ...]], ...] = (
         [(acno, *row) for acno, row in artworks.items()],
         [(key, *row) for key, row in artists.items()],
@@ -74,6 +65,21 @@ def _entries(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         if not isinstance(entry, dict):
             raise InputError(f"'{path}' must hold an object (got {type(entry).__name__})")
         yield path, entry
+
+
+def _artwork(entry: Mapping[str, Any], artists: str, subjects: str, path: Path) -> tuple[str, ...]:
+    """Return the cells of an artwork behind its accession number."""
+    return (
+        artists,
+        _text(entry, "classification", path),
+        _text(entry, "medium", path),
+        _text(entry.get("dateRange") or {}, "startYear", path),
+        _text(entry, "width", path),
+        _text(entry, "height", path),
+        subjects,
+        " ".join(_text(movement, "id", path) for movement in entry.get("movements") or ()),
+        _text(entry, "title", path),
+    )
 
 
 def _artist(person: Mapping[str, Any], path: Path) -> tuple[str, str, str]:
