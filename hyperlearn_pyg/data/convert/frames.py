@@ -105,7 +105,7 @@ def from_frames(
     return data
 
 
-def _relation_frame(data: MultiModalHeteroData, view: Relation) -> pd.DataFrame:
+def _relation_frame(data: MultiModalHeteroData, view: Relation) -> Any:
     store = data[view.name]
     columns = _columns(store, len(view))
     names = [m if role is None else f"{m}.{role}" for m, role in zip(view.modalities, view.roles, strict=True)]
@@ -120,7 +120,8 @@ def _relation_frame(data: MultiModalHeteroData, view: Relation) -> pd.DataFrame:
     parts = [_slot_rows(data, view, i) for i in range(view.order)]
     hyperedge = np.concatenate([part[0] for part in parts])
     empty = np.setdiff1d(np.arange(len(view)), hyperedge)
-    code = np.concatenate([np.full(len(part[0]), i) for i, part in enumerate(parts)] + [np.full(len(empty), -1)])
+    sizes = [len(part[0]) for part in parts]
+    code = np.repeat([*range(view.order), -1], [*sizes, len(empty)])
     item = pd.concat(
         [pd.Series(part[1], dtype=object) for part in parts] + [pd.Series([None] * len(empty), dtype=object)]
     )

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
-from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data import MultiModalHeteroData, Relation
 from hyperlearn_pyg.data._checks import check_attribute
 from hyperlearn_pyg.data._members import Slot
 from hyperlearn_pyg.data.convert._space import validated
@@ -80,14 +81,7 @@ def to_hetero_data(
         edge_type = _free_edge_type(given, out)
         if (edge_type[0], edge_type[2]) != view.modalities:
             raise ValueError(f"edge type {edge_type} of relation '{name}' must join its modalities {view.modalities}")
-        index = view.index
-        for slot in view.slots:
-            del out[slot]
-        out[edge_type].edge_index = index
-        for key, value in data[name].items():
-            if key != "num_nodes":
-                out[edge_type][back.get(key, key)] = value
-        del out[name]
+        hyperedges_to_edges(out, view, edge_type, back)
     return out
 
 
@@ -121,20 +115,37 @@ def _named(
 
 
 def _to_relation(data: MultiModalHeteroData, name: str, edge_type: EdgeType, rename: Mapping[str, str]) -> None:
-    store = data[edge_type]
-    edge_index = store.get("edge_index")
+    attributes = edges_to_hyperedges(data, name, edge_type)
+    where, size = f"of relation '{name}'", int(data[name].num_nodes)
+    for key, value in attributes.items():
+        new = rename.get(key, key)
+        data[name][new] = check_attribute(new, value, f"'{new}' {where}", size=size)
+
+
+def edges_to_hyperedges(data: MultiModalHeteroData, name: str, edge_type: EdgeType) -> dict[str, Any]:
+    """Replace an edge type by a relation of order 2, in place; return the attributes of its edges."""
+    attributes = dict(data[edge_type].items())
+    edge_index = attributes.pop("edge_index", None)
+    attributes.pop("num_edges", None)
     if not isinstance(edge_index, Tensor) or edge_index.layout != torch.strided or edge_index.dim() != 2:
         raise ValueError(f"edge type {edge_type} has no 'edge_index' tensor [2, M] to make hyperedges of")
     left, right = edge_type[0], edge_type[2]
     slots: list[Slot] = [(left, ENDS[0]), (right, ENDS[1])] if left == right else [left, right]
-    size = edge_index.size(1)
-    attrs = {rename.get(key, key): value for key, value in store.items() if key not in ("edge_index", "num_edges")}
-    checked = {
-        key: check_attribute(key, value, f"'{key}' of relation '{name}'", size=size) for key, value in attrs.items()
-    }
     del data[edge_type]  # first: PyG reads a name that is no node type yet as that of the edge type
-    data.add_hyperedges(name, dict(zip(slots, edge_index.as_subclass(Tensor), strict=True)), num_hyperedges=size)
-    data[name].update(checked)
+    rows = edge_index.as_subclass(Tensor)
+    data.add_hyperedges(name, dict(zip(slots, rows, strict=True)), num_hyperedges=edge_index.size(1))
+    return attributes
+
+
+def hyperedges_to_edges(data: HeteroData, relation: Relation, edge_type: EdgeType, rename: Mapping[str, str]) -> None:
+    """Replace a relation of order 2 by an edge type in ``data``, which holds the same stores, in place."""
+    index = relation.index
+    attributes = {rename.get(key, key): value for key, value in data[relation.name].items() if key != "num_nodes"}
+    for slot in relation.slots:
+        del data[slot]
+    del data[relation.name]
+    data[edge_type].edge_index = index
+    data[edge_type].update(attributes)
 
 
 def _free_edge_type(edge_type: EdgeType, data: HeteroData) -> EdgeType:
