@@ -67,6 +67,9 @@ class TupleSeeds:
 class HypergraphNeighborSampler(BaseSampler):
     """Multi-hop sampling item -> hyperedge -> item in plain torch, for PyG's ``NodeLoader`` and ``LinkLoader``.
 
+    These loaders of PyG do not slice lists: delete ``item_id`` and the like from the data that you give them, or use
+    :class:`HypergraphNeighborLoader`, which does.
+
     A hop goes from the items that came last to hyperedges that hold them, and from there to members of these
     hyperedges. An item or hyperedge is walked from once, at the hop after it is found. Other edge types are walked
     against their direction, as in PyG: those that end at items with the first half of the hop, those that end at

@@ -88,7 +88,7 @@ def test_full_fan_out_reaches_what_is_near(
 
 @pytest.mark.slow
 @given(any_data(), st.integers(0, 4), st.sampled_from(["a", "b", "set"]), st.booleans(), st.data())
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=4000, deadline=None)
 def test_full_fan_out_reaches_what_is_near_at_length(
     data: MultiModalHeteroData, hops: int, name: str, disjoint: bool, more: st.DataObject
 ) -> None:
@@ -140,7 +140,7 @@ def test_fan_outs_are_kept(
     st.booleans(),
     st.integers(0, 9),
 )
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=4000, deadline=None)
 def test_fan_outs_are_kept_at_length(
     data: MultiModalHeteroData, hops: list[tuple[int, int]], replace: bool, disjoint: bool, seed: int
 ) -> None:
