@@ -68,10 +68,29 @@ def separate(cls: type, batch: Any, idx: int, slice_dict: Any, inc_dict: Any = N
     if not isinstance(batch, MultiModalHeteroData):
         return pyg_separate(cls, batch, idx, slice_dict, inc_dict, decrement)
     # PyG's collate notes nothing of a store that holds only 'num_nodes', and its separate then fails on it.
-    types: dict[Any, Any] = {key: {} for key in (*batch.node_types, *batch.edge_types)}
-    data = pyg_separate(cls, batch, idx, {**types, **slice_dict}, {**types, **(inc_dict or {})}, decrement)
+    slices = {**{key: {} for key in (*batch.node_types, *batch.edge_types)}, **slice_dict}
+    compressed = [
+        (store._key, attr)
+        for store in batch.node_stores
+        for attr, value in store.items()
+        if isinstance(value, Tensor) and value.layout == torch.sparse_csr and attr in slices[store._key]
+    ]
+    for key, attr in compressed:  # PyG cannot take rows out of these
+        slices[key] = {name: entry for name, entry in slices[key].items() if name != attr}
+    data = pyg_separate(cls, batch, idx, slices, inc_dict, decrement)
+    for key, attr in compressed:
+        start, end = (int(entry) for entry in slice_dict[key][attr][idx : idx + 2])
+        data[key][attr] = _csr_rows(batch[key][attr], start, end)
     layout = slice_dict.get(LAYOUTS, {}).get(int(idx))
     return data if layout is None else _restore(data, layout)
+
+
+def _csr_rows(value: Tensor, start: int, end: int) -> Tensor:
+    """Return the rows ``[start, end)`` of a matrix in compressed form."""
+    rows = value.crow_indices()[start : end + 1]
+    part = slice(int(rows[0]), int(rows[-1]))
+    size = (end - start, *value.shape[1:])
+    return torch.sparse_csr_tensor(rows - rows[0], value.col_indices()[part], value.values()[part], size)
 
 
 def _align(data_list: Sequence[Any], excluded: Collection[str]) -> tuple[Sequence[Any], dict[int, Layout]]:
@@ -167,6 +186,7 @@ def _empty(value: Any, attr: str, store: BaseStorage) -> Any:
 def _restore(data: MultiModalHeteroData, layout: Layout) -> MultiModalHeteroData:
     """Leave of ``data`` the stores and attributes that ``layout`` names, in its order."""
     stores = {store._key: store for store in data.stores}
+    layout = [(key, attrs) for key, attrs in layout if key in stores]  # of a batch, a store may have been removed
     for key, attrs in layout:
         mapping = stores[key]._mapping
         stores[key]._mapping = {attr: mapping[attr] for attr in attrs if attr in mapping}

@@ -18,7 +18,6 @@ def remove_modality(data: D, name: str, *, hyperedges: subsets.Rule | Mapping[st
     """Remove a modality with its items, edges and slots, in place.
 
     Args:
-        data: the data object.
         name: the modality.
         hyperedges: what becomes of hyperedges with members in it. ``"refuse"``: an error if some hyperedge set spans
             it. ``"keep"``, ``"drop"`` or a number ``k`` as in :meth:`subgraph`: its slots go, and the hyperedges that
@@ -26,7 +25,7 @@ def remove_modality(data: D, name: str, *, hyperedges: subsets.Rule | Mapping[st
             no other slot goes in any case.
 
     Returns:
-        ``data`` itself.
+        The data object itself.
 
     Raises:
         ValueError: there is no such modality, a hyperedge set spans it and nothing is said of that, or ``hyperedges``
@@ -53,7 +52,7 @@ def remove_hyperedges(data: D, name: str) -> D:
     """Remove a hyperedge set with its memberships, in place; the items stay.
 
     Returns:
-        ``data`` itself.
+        The data object itself.
 
     Raises:
         ValueError: there is no such hyperedge set.
@@ -70,7 +69,7 @@ def rename(data: D, name: str, new_name: str) -> D:
     the renamed types come last, as PyG puts them.
 
     Returns:
-        ``data`` itself.
+        The data object itself.
 
     Raises:
         ValueError: there is no such node type, or the new name is taken.

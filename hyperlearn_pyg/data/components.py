@@ -68,7 +68,6 @@ def largest_components(data: D, num_components: int = 1) -> D:
     """Return the part that is the largest connected components, items and hyperedges in the order they have.
 
     Args:
-        data: the data object; it stays as it is.
         num_components: how many to keep. A component is the larger the more items it has; of two of one size the one
             with more hyperedges goes before, then the one of the lower number.
 

@@ -125,13 +125,12 @@ def put_on_disk(data: D, name: str, path: Path_, *, key: str = "x") -> D:
     """Write an attribute of a store to a file and read it from there from now on, in place.
 
     Args:
-        data: the data object.
         name: the modality or the hyperedge set.
         path: the ``.npy`` file to write; see :func:`save_features`.
         key: the attribute, a dense tensor.
 
     Returns:
-        ``data`` itself.
+        The data object itself.
 
     Raises:
         ValueError: there is no such dense tensor.
@@ -151,7 +150,6 @@ def to_disk(data: MultiModalHeteroData, folder: Path_, *, keys: Sequence[str] = 
     last: until then a folder written before stays as it was, and it stays readable for those that have it open.
 
     Args:
-        data: the data object; it stays as it is.
         folder: is made where it does not exist.
         keys: the attributes of item and hyperedge stores to write as files.
 

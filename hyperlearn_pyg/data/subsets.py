@@ -22,10 +22,10 @@ def subgraph(data: D, subset_dict: Mapping[str, Any], *, hyperedges: Rule | Mapp
     """Return the part on some of the items and some of the hyperedges.
 
     Node types that ``subset_dict`` does not name stay whole. Attributes with one row an item or a hyperedge follow,
-    lists of strings too; an edge or membership stays where both its ends do. The order is that of ``subset_dict``.
+    lists of strings too; an edge or membership stays where both its ends do. The order is that of ``subset_dict``. The
+    data object stays as it is.
 
     Args:
-        data: the data object; it stays as it is.
         subset_dict: modality or hyperedge set -> the indices to keep (int64 ``[n]``, each once) or a mask (bool
             ``[N]``).
         hyperedges: what becomes of a hyperedge that loses members because items go: ``"keep"`` it with those left,
@@ -58,7 +58,6 @@ def hyperedge_subgraph(data: D, subset_dict: Mapping[str, Any], *, remove_isolat
     """Return the part on some of the hyperedges; sets that ``subset_dict`` does not name stay whole.
 
     Args:
-        data: the data object; it stays as it is.
         subset_dict: hyperedge set -> the indices to keep (int64 ``[n]``, each once) or a mask (bool ``[E]``).
         remove_isolated: leave out the items that are then in no hyperedge and no edge. Edges within a modality count:
             where a graph ties all items, none is isolated.
@@ -81,7 +80,6 @@ def modality_subgraph(data: D, modalities: Iterable[str], *, hyperedges: Rule | 
     Hyperedges that span other modalities too lose these members; the slots go. A set that has no slot left goes too.
 
     Args:
-        data: the data object; it stays as it is.
         modalities: the modalities to keep; they stay in the order in which they stand.
         hyperedges: what becomes of a hyperedge that loses members, as in :meth:`subgraph`. With ``"drop"`` only
             those stay that lie wholly within ``modalities``.

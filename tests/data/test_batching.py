@@ -187,6 +187,27 @@ def test_attributes_of_every_kind_in_a_store_that_some_lack(assert_same: Same) -
         assert batch["a"].sparse.shape[0] == batch["a"].num_nodes
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta", "ignore:Sparse invariant checks")
+@pytest.mark.parametrize("form", ["to_sparse", "to_sparse_csr"])
+def test_sparse_features(tmp_path: Path, assert_same: Same, form: str) -> None:
+    graphs = [MultiModalHeteroData() for _ in range(4)]
+    for graph, size in zip(graphs, (2, 0, 3, None), strict=True):
+        if size is not None:
+            graph.add_modality("a", x=getattr(torch.eye(size, 4), form)(), label=torch.arange(size))
+    for dataset in (Batch.from_data_list(graphs).to_data_list(), Listed(tmp_path, graphs)):
+        for graph, data in zip(dataset, graphs, strict=True):
+            assert_same(graph, data)
+
+
+def test_a_store_taken_out_of_a_batch(assert_same: Same) -> None:
+    graphs = three()
+    batch = Batch.from_data_list(graphs).remove_hyperedges("marks").remove_modality("tag")
+    for graph, data in zip(batch.to_data_list(), graphs, strict=True):
+        if "marks" in data.node_types:
+            data.remove_hyperedges("marks").remove_modality("tag")
+        assert_same(graph, data)
+
+
 def test_lists_of_other_types_go_to_pyg(assert_same: Same) -> None:
     batch = Batch.from_data_list([Data(x=torch.ones(2, 1)), Data(x=torch.ones(1, 1))])
     assert batch[1].x.shape == (1, 1)
