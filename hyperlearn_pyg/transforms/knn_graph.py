@@ -3,7 +3,6 @@ from __future__ import annotations
 import sys
 import warnings
 from types import ModuleType
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +13,10 @@ from torch_geometric.utils import coalesce
 from hyperlearn_pyg import _optional
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._rows import forget_graphs
+from hyperlearn_pyg.ops.nearest import BLOCK as _BLOCK
+from hyperlearn_pyg.ops.nearest import Points, exact, points
 from hyperlearn_pyg.transforms._common import check_choice, modality_names
 
-#: Largest number of similarities held at once: 64 MiB in float32.
-_BLOCK = 1 << 24
 #: Links of a point in the index, and points held at the search while it is built (Malkov and Yashunin 2018).
 _LINKS, _BUILD = 32, 80
 
@@ -102,16 +101,16 @@ class KNNGraph(BaseTransform):
 
     def _directed(self, x: Tensor, name: str) -> Tensor:
         """Return the edges ``[2, N k]`` from each row of ``x`` to its nearest others."""
-        points = _points(x, self.metric)
-        rows, k = points.usable.nonzero().view(-1), min(self.k, x.size(0) - 1)
+        cloud = points(x, self.metric)
+        rows, k = cloud.usable.nonzero().view(-1), min(self.k, x.size(0) - 1)
         if k < 1 or rows.numel() == 0:
             return torch.empty(2, 0, dtype=torch.long, device=x.device)
         large = self.method == "auto" and x.size(0) > self.threshold and _optional.available("faiss")
         if self.method != "faiss" and not large:
             parts = rows.split(max(1, _BLOCK // x.size(0)))
-            return torch.cat([_exact(points, part, k)[0] for part in parts], dim=1)
-        edge_index = _approximate(points, rows, k)
-        self.recall[name], seen = _recall(points, rows, k, edge_index, self.sample)
+            return torch.cat([exact(cloud, part, k)[0] for part in parts], dim=1)
+        edge_index = _approximate(cloud, rows, k)
+        self.recall[name], seen = _recall(cloud, rows, k, edge_index, self.sample)
         print(
             f"{type(self).__name__}: modality '{name}': recall {self.recall[name]:.4f} of the {k} nearest of "
             f"{rows.numel()} items (exact for a sample of {seen})",
@@ -124,50 +123,16 @@ class KNNGraph(BaseTransform):
         return f"{type(self).__name__}({self.modality!r}, k={self.k}, metric={self.metric!r}{method})"
 
 
-class _Points(NamedTuple):
-    """Rows such that ``x x^T - half`` has the order of nearness; those not usable are no one's neighbour."""
-
-    x: Tensor
-    half: Tensor
-    usable: Tensor
-
-
 def _faiss() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of its generated bindings
         return _optional.require("faiss")
 
 
-def _points(x: Tensor, metric: str) -> _Points:
-    if metric == "cosine":
-        norm = x.norm(dim=1)
-        x = x / norm.clamp(min=torch.finfo(x.dtype).tiny)[:, None]
-        return _Points(x, x.new_zeros(x.size(0)), norm > 0)
-    # nearest neighbours do not change under a shift, and the expanded square loses fewer digits
-    x = x - x.mean(dim=0, keepdim=True) if x.size(0) else x
-    return _Points(x, x.square().sum(dim=1) / 2, torch.ones(x.size(0), dtype=torch.bool, device=x.device))
-
-
-def _score(points: _Points, rows: Tensor) -> Tensor:
-    """Return ``[len(rows), N]``: the order of ``-|x_i - x_j|^2 / 2`` for fixed ``i``; of itself, minus infinity."""
-    score = points.x[rows] @ points.x.T - points.half
-    score[:, ~points.usable] = -torch.inf
-    score[torch.arange(rows.numel(), device=rows.device), rows] = -torch.inf
-    return score
-
-
-def _exact(points: _Points, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the edges from each of ``rows`` to its nearest others, and all scores of the rows."""
-    score = _score(points, rows)
-    value, target = score.topk(k, dim=1)
-    keep = value.isfinite()
-    return torch.stack([rows.view(-1, 1).expand_as(target)[keep], target[keep]]), score
-
-
-def _approximate(points: _Points, rows: Tensor, k: int) -> Tensor:
+def _approximate(cloud: Points, rows: Tensor, k: int) -> Tensor:
     """Return the edges from each of ``rows`` to the nearest others of them that an HNSW index finds."""
     faiss = _faiss()
-    x = points.x[rows].float().cpu().contiguous().numpy()
+    x = cloud.x[rows].float().cpu().contiguous().numpy()
     index = faiss.IndexHNSWFlat(x.shape[1], _LINKS)
     index.hnsw.efConstruction = _BUILD
     index.hnsw.efSearch = max(64, 4 * k)
@@ -178,14 +143,14 @@ def _approximate(points: _Points, rows: Tensor, k: int) -> Tensor:
     return torch.stack([rows[:, None].expand_as(found)[keep], rows[found[keep]]])
 
 
-def _recall(points: _Points, rows: Tensor, k: int, edge_index: Tensor, sample: int) -> tuple[float, int]:
+def _recall(cloud: Points, rows: Tensor, k: int, edge_index: Tensor, sample: int) -> tuple[float, int]:
     """Return the share of found neighbours that are as near as the k-th nearest, for some rows, and their number."""
     order = torch.randperm(rows.numel(), generator=torch.Generator().manual_seed(0))[:sample]
     chosen, hits, total = rows[order.to(rows.device)], 0, 0
     start = torch.searchsorted(edge_index[0].contiguous(), chosen)
     stop = torch.searchsorted(edge_index[0].contiguous(), chosen, right=True)
-    for part in torch.arange(chosen.numel(), device=rows.device).split(max(1, _BLOCK // points.x.size(0))):
-        true, score = _exact(points, chosen[part], k)
+    for part in torch.arange(chosen.numel(), device=rows.device).split(max(1, _BLOCK // cloud.x.size(0))):
+        true, score = exact(cloud, chosen[part], k)
         best = score.topk(k, dim=1).values
         last = best.masked_fill(best.isinf(), torch.inf).amin(dim=1)
         for i, at in enumerate(part.tolist()):
