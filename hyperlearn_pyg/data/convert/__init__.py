@@ -10,6 +10,7 @@ from hyperlearn_pyg.data.convert.homogeneous import from_homogeneous_hypergraph,
 from hyperlearn_pyg.data.convert.hypergraph_data import from_hypergraph_data, to_hypergraph_data
 from hyperlearn_pyg.data.convert.hypergraphx_hypergraph import from_hypergraphx, to_hypergraphx
 from hyperlearn_pyg.data.convert.incidence import from_incidence, to_incidence
+from hyperlearn_pyg.data.convert.lifting import from_k_hop, from_knn
 from hyperlearn_pyg.data.convert.networkx_graph import from_networkx, to_networkx
 from hyperlearn_pyg.data.convert.tensor import from_sparse_tensor, to_sparse_tensor
 from hyperlearn_pyg.data.convert.xgi_hypergraph import from_xgi, to_xgi
@@ -24,6 +25,8 @@ __all__ = [
     "from_hypergraph_data",
     "from_hypergraphx",
     "from_incidence",
+    "from_k_hop",
+    "from_knn",
     "from_networkx",
     "from_sparse_tensor",
     "from_xgi",

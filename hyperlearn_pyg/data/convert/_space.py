@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.data.storage import BaseStorage
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data._checks import check_count
 from hyperlearn_pyg.data._members import Slot, slot_edge_type
 
 
@@ -127,3 +129,15 @@ def validated(data: MultiModalHeteroData) -> MultiModalHeteroData:
         warnings.filterwarnings("ignore", "The node types .* are isolated", UserWarning)
         data.validate()
     return data
+
+
+def count_nodes(store: BaseStorage, given: int | None, what: str) -> int:
+    """Return the number of nodes that a caller, ``num_nodes``, or the rows of an attribute tell."""
+    if given is not None:
+        return check_count(given, "'num_nodes'")
+    if store.get("num_nodes") is not None:
+        return int(store["num_nodes"])
+    for key in ("x", "pos", "node_type"):
+        if isinstance(store.get(key), Tensor):
+            return int(store[key].size(0))
+    raise ValueError(f"'num_nodes' of {what} is missing, and no 'x' tells it: pass 'num_nodes'")

@@ -121,14 +121,14 @@ def _relation_frame(data: MultiModalHeteroData, view: Relation) -> Any:
     hyperedge = np.concatenate([part[0] for part in parts])
     empty = np.setdiff1d(np.arange(len(view)), hyperedge)
     sizes = [len(part[0]) for part in parts]
-    code = np.repeat([*range(view.order), -1], [*sizes, len(empty)])
+    code: Any = np.repeat([*range(view.order), -1], [*sizes, len(empty)])
     item = pd.concat(
         [pd.Series(part[1], dtype=object) for part in parts] + [pd.Series([None] * len(empty), dtype=object)]
     )
     where = np.concatenate([hyperedge, empty])
     out: dict[str, Any] = {
         LONG[0]: where,
-        LONG[1]: pd.Categorical.from_codes(code, categories=names),
+        LONG[1]: pd.Categorical.from_codes(code, pd.Index(names)),
         LONG[2]: item,
     }
     if weighted:

@@ -11,7 +11,7 @@ from torch_geometric.data.hypergraph_data import HyperGraphData
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._checks import check_bound, check_count
 from hyperlearn_pyg.data._members import slot_edge_type
-from hyperlearn_pyg.data.convert._space import rowed, validated
+from hyperlearn_pyg.data.convert._space import count_nodes, rowed, validated
 from hyperlearn_pyg.data.convert.homogeneous import HYPEREDGE, NODE, to_homogeneous_hypergraph
 from hyperlearn_pyg.data.relation import role_of
 
@@ -98,7 +98,7 @@ def from_hypergraph_data(
     index = store.get("edge_index")
     if not isinstance(index, Tensor) or index.dim() != 2 or index.size(0) != 2:
         raise ValueError(f"'edge_index' of HyperGraphData must be of shape [2, nnz] (got {_form(index)})")
-    size = _count_nodes(store, num_nodes)
+    size = count_nodes(store, num_nodes, "HyperGraphData")
     count = _count_hyperedges(store, index, num_hyperedges)
     check_bound(index[0], size, "'edge_index' of HyperGraphData, row 0 (nodes)")
     check_bound(index[1], count, "'edge_index' of HyperGraphData, row 1 (hyperedges)")
@@ -122,17 +122,6 @@ def from_hypergraph_data(
         else:
             setattr(data, key, value)
     return validated(data)
-
-
-def _count_nodes(store: Any, given: int | None) -> int:
-    if given is not None:
-        return check_count(given, "'num_nodes'")
-    if store.get("num_nodes") is not None:
-        return int(store["num_nodes"])
-    for key in ("x", "pos", "node_type"):
-        if isinstance(store.get(key), Tensor):
-            return int(store[key].size(0))
-    raise ValueError("'num_nodes' of HyperGraphData is missing, and no 'x' tells it: pass 'num_nodes'")
 
 
 def _count_hyperedges(store: Any, index: Tensor, given: int | None) -> int:
