@@ -40,6 +40,8 @@ def floors(data: MultiModalHeteroData, split: str = "test", *, seed: int = 0) ->
 
 def _relation_floors(data: MultiModalHeteroData, name: str, split: str, seed: int) -> dict[str, dict[str, float]]:
     relation = data.relation(name)
+    if not relation.is_uniform:  # no tuples to score
+        return {}
     index, value, sizes = relation.index, relation.value, relation.sizes
     target = split_positions(data, name, (split,))
     seen = split_positions(data, name, SEEN[split])
