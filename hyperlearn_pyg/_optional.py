@@ -5,7 +5,7 @@ import importlib.util
 from types import ModuleType
 
 #: Import name of an optional package -> the extra of this package that installs it.
-EXTRAS = {"torch_scatter": "accel", "torch_sparse": "accel", "tensorboard": "viz"}
+EXTRAS = {"faiss": "knn", "torch_scatter": "accel", "torch_sparse": "accel", "tensorboard": "viz"}
 
 
 def available(name: str) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.nn.models.inputs import split_positions
+from hyperlearn_pyg.data.splits import split_positions
 
 Array = NDArray[np.float64]
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from hyperlearn_pyg._io import atomic_path, new_folders
 from hyperlearn_pyg.cli.source import Source
+from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.nn import HyperLearn
-from hyperlearn_pyg.nn.models.inputs import split_positions
 from hyperlearn_pyg.report import write_report
 from hyperlearn_pyg.training import FitResult, TrainConfig, evaluate, fit
 from hyperlearn_pyg.training.floors import floors

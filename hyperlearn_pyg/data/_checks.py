@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,19 +71,35 @@ def check_shape(tensor: Tensor, shape: tuple[int, ...], where: str) -> None:
         raise ValueError(f"{where} must be of shape {list(shape)} (got {list(tensor.shape)})")
 
 
+def row_blocks(tensor: Tensor, size: int = 1 << 24) -> Iterator[Tensor]:
+    """Yield a tensor in blocks of rows of about ``size`` entries: one larger than memory can be read through."""
+    if tensor.layout != torch.strided or tensor.numel() <= size:
+        yield tensor
+    else:
+        yield from tensor.split(max(1, size // max(1, tensor[0].numel())))
+
+
 def check_finite(tensor: Tensor, where: str) -> None:
     """Check that a tensor holds no NaN or infinity; the error names the first and counts them."""
     if not tensor.is_floating_point():
         return
     if tensor.layout != torch.strided:
         tensor = tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.values()
-    bad = (~tensor.isfinite()).nonzero()
-    if bad.numel():
-        at = tuple(bad[0].tolist())
-        names = ("row", "column") if len(at) == 2 else ("position",) * len(at)
-        position = ", ".join(f"{name} {i}" for name, i in zip(names, at, strict=True))
+    first: tuple[int, ...] | None = None
+    count = start = 0
+    for block in row_blocks(tensor):
+        # min and max are not finite where some entry is not, and make no mask of the size of the block
+        if block.numel() and not torch.stack(block.aminmax()).isfinite().all():
+            bad = (~block.isfinite()).nonzero()
+            if first is None:
+                first = (int(bad[0, 0]) + start, *bad[0, 1:].tolist()) if block.dim() else ()
+            count += bad.size(0)
+        start += block.size(0) if block.dim() else 0
+    if first is not None:
+        names = ("row", "column") if len(first) == 2 else ("position",) * len(first)
+        position = ", ".join(f"{name} {i}" for name, i in zip(names, first, strict=True))
         raise ValueError(
-            f"{where} must be finite (got {float(tensor[at])} at {position}, {bad.size(0)} such entries): "
+            f"{where} must be finite (got {float(tensor[first])} at {position}, {count} such entries): "
             f"leave these rows out or fill them in"
         )
 

@@ -24,9 +24,9 @@ from hyperlearn_pyg.data._guess import (
     profile,
     separator,
 )
+from hyperlearn_pyg.data.splits import SPLITS
 from hyperlearn_pyg.data.table_config import load_config
 from hyperlearn_pyg.data.table_reader import find_file
-from hyperlearn_pyg.data.table_tuples import SPLITS
 from hyperlearn_pyg.errors import InputError
 
 _HEAD = """\

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import copy
+import os
 import warnings
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
+from torch_geometric.data import Batch, HeteroData
 from torch_geometric.data.data import size_repr
 from torch_geometric.data.storage import BaseStorage, EdgeStorage, NodeStorage
 from torch_geometric.typing import EdgeType
 from typing_extensions import Self
 
-from hyperlearn_pyg.data import _checks, _members
+from hyperlearn_pyg.data import _apply, _checks, _members, changes, components, on_disk, subsets
+from hyperlearn_pyg.data import coalesce as _coalesce
+from hyperlearn_pyg.data import describe as _describe
 from hyperlearn_pyg.data._members import Slot
 from hyperlearn_pyg.data.relation import Relation, is_membership
 from hyperlearn_pyg.errors import did_you_mean
@@ -263,25 +265,55 @@ class MultiModalHeteroData(HeteroData):
                 "or add the modality with 'add_modality', which takes it from 'x'"
             )
 
-    def subgraph(self, subset_dict: dict[str, Tensor]) -> Self:
-        """Return the subgraph on the given items or hyperedges, as PyG does; lists of strings follow too."""
-        data, lists = copy.copy(self), {}
-        for name, subset in subset_dict.items():
-            index = (subset.nonzero().view(-1) if subset.dtype == torch.bool else subset).tolist()
-            for key, value in self[name].items():
-                if isinstance(value, list) and self[name].is_node_attr(key):
-                    del data[name][key]
-                    lists[name, key] = [value[i] for i in index]
-        out: Self = super(MultiModalHeteroData, data).subgraph(subset_dict)
-        for (name, key), value in lists.items():
-            out[name][key] = value
-        return out
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if issubclass(cls, Batch):  # PyG makes this class at the first batch; it pickles it by an object torch refuses
+            cls.__reduce__ = _reduce_batch  # type: ignore[method-assign, assignment]
+            torch.serialization.add_safe_globals([cls])
 
-    def __setattr__(self, key: str, value: Any) -> None:
-        # PyG's collate leaves out stores that hold only 'num_nodes', and its separate then fails on them.
-        if key in ("_slice_dict", "_inc_dict"):
-            value = {**{t: {} for t in (*self.node_types, *self.edge_types)}, **value}
-        super().__setattr__(key, value)
+    def __getattr__(self, key: str) -> Any:
+        if key in ("_slice_dict", "_inc_dict") and key not in self._global_store.__dict__:
+            raise AttributeError(key)  # PyG would collect 'slice' from the stores
+        return super().__getattr__(key)
+
+    def __inc__(self, key: str, value: Any, store: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if "batch" in key:
+            if isinstance(value, Tensor) and value.numel() == 0:
+                return 0  # PyG takes the maximum, which no empty tensor has
+        elif "index" in key and isinstance(store, EdgeStorage):
+            ends = [self._node_store_dict.get(name) for name in (store._key[0], store._key[2])]
+            if None not in ends:  # what PyG says, in half the time
+                return torch.tensor([[end.num_nodes] for end in ends])
+        return super().__inc__(key, value, store, *args, **kwargs)
+
+    # What is longer than a few lines stands in files of its own; the first argument there is the data object.
+    remove_modality = changes.remove_modality
+    remove_hyperedges = changes.remove_hyperedges
+    rename = changes.rename
+    subgraph = subsets.subgraph
+    hyperedge_subgraph = subsets.hyperedge_subgraph
+    modality_subgraph = subsets.modality_subgraph
+    connected_components = components.connected_components
+    component_labels = components.component_labels
+    largest_components = components.largest_components
+    isolated_items = components.isolated_items
+    has_isolated_nodes = components.has_isolated_nodes
+    coalesce = _coalesce.coalesce
+    describe = _describe.describe
+    summary = _describe.summary
+    put_on_disk = on_disk.put_on_disk
+    to_disk = on_disk.to_disk
+    apply = _apply.apply
+    apply_ = _apply.apply_
+
+    @classmethod
+    def from_disk(cls, folder: str | os.PathLike[str]) -> Self:
+        """Open a folder that :meth:`to_disk` wrote; the features stay in their files, see :func:`open_features`.
+
+        Raises:
+            InputError: the folder or a file of it is missing, damaged or of another format.
+        """
+        return on_disk.from_disk(cls, folder)
 
     def to_namedtuple(self) -> NamedTuple:
         """Return the stores as a named tuple; the colon of a role becomes an underscore in its field name."""
@@ -300,8 +332,7 @@ class MultiModalHeteroData(HeteroData):
         lines = [size_repr(key, value, 2) for key, value in self._global_store.items()]
         lines += [size_repr(name, self[name], 2) for name in self.modalities]
         for name in sets:
-            slots = repr(self.relation(name)).split("(", 1)[1].rsplit(", num_hyperedges", 1)[0]
-            lines.append(size_repr(slots, self[name], 2))
+            lines.append(size_repr(f"{name}({', '.join(self.relation(name).slot_names)})", self[name], 2))
         lines += [size_repr(t, s, 2) for t, s in self._edge_store_dict.items() if not is_membership(t)]
         return f"{type(self).__name__}(\n" + ",\n".join(lines) + "\n)"
 
@@ -325,5 +356,13 @@ def _count_hyperedges(name: str, rows: Mapping[Any, Any], given: int | None, siz
     return next(iter(counts.values()))
 
 
+def _make_batch(base: type) -> Any:
+    return Batch(_base_cls=base)
+
+
+def _reduce_batch(batch: Any) -> tuple[Any, ...]:
+    return _make_batch, (type(batch).__bases__[-1],), batch.__dict__.copy()
+
+
 # PyG registers its data classes, but not the storages that they pickle.
-torch.serialization.add_safe_globals([MultiModalHeteroData, BaseStorage, NodeStorage, EdgeStorage])
+torch.serialization.add_safe_globals([MultiModalHeteroData, BaseStorage, NodeStorage, EdgeStorage, _make_batch])

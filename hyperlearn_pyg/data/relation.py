@@ -54,6 +54,11 @@ class Relation:
         return tuple(role_of(slot) for slot in self.slots)
 
     @property
+    def slot_names(self) -> tuple[str, ...]:
+        """What each slot is called: its modality, or ``modality:role``."""
+        return tuple(m if r is None else f"{m}:{r}" for m, r in zip(self.modalities, self.roles, strict=True))
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """The number of items of the modality of each slot."""
         return tuple(int(self.data[modality].num_nodes) for modality in self.modalities)
@@ -154,5 +159,4 @@ class Relation:
         return value
 
     def __repr__(self) -> str:
-        slots = ", ".join(m if r is None else f"{m}:{r}" for m, r in zip(self.modalities, self.roles, strict=True))
-        return f"{type(self).__name__}({self.name}({slots}), num_hyperedges={len(self)})"
+        return f"{type(self).__name__}({self.name}({', '.join(self.slot_names)}), num_hyperedges={len(self)})"

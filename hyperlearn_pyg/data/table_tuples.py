@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from hyperlearn_pyg.data.splits import SPLITS
 from hyperlearn_pyg.data.table_config import RelationConfig, SlotConfig
 from hyperlearn_pyg.data.table_reader import Table, read_table
 from hyperlearn_pyg.data.tuples import tuple_ids
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
-SPLITS = ("train", "val", "test")
 Array = npt.NDArray[Any]
 
 

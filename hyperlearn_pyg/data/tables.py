@@ -16,10 +16,11 @@ from torch import Tensor
 from torch_geometric.utils import remove_self_loops, to_undirected
 
 from hyperlearn_pyg.data.multimodal import MultiModalHeteroData
+from hyperlearn_pyg.data.splits import SPLITS
 from hyperlearn_pyg.data.table_config import GraphConfig, ModalityConfig, TableConfig, load_config
 from hyperlearn_pyg.data.table_features import encode_features
 from hyperlearn_pyg.data.table_reader import Table, read_table
-from hyperlearn_pyg.data.table_tuples import SPLITS, Tuples, drop_repeated, read_tuples
+from hyperlearn_pyg.data.table_tuples import Tuples, drop_repeated, read_tuples
 from hyperlearn_pyg.errors import InputError
 
 Array = npt.NDArray[Any]

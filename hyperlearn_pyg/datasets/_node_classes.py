@@ -1,24 +1,15 @@
 from __future__ import annotations
 
-import os
-import pickle
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch_geometric.data import InMemoryDataset
 
-from hyperlearn_pyg._io import new_folders, save_torch
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.errors import InputError
-
-_Transform = Callable[[Any], Any] | None
+from hyperlearn_pyg.datasets._base import RawFilesDataset
 
 
-class NodeClassDataset(InMemoryDataset, ABC):
+class NodeClassDataset(RawFilesDataset):
     """Items of one modality with a class each, and one set of hyperedges over them; the base of such data sets.
 
     A subclass names the two node types and the files, and gives the data object in :meth:`read`.
@@ -37,34 +28,6 @@ class NodeClassDataset(InMemoryDataset, ABC):
     item_type: ClassVar[str]
     #: Node type of the hyperedges.
     hyperedge_type: ClassVar[str]
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        transform: _Transform = None,
-        pre_transform: _Transform = None,
-        force_reload: bool = False,
-    ) -> None:
-        with new_folders(Path(root, "raw"), Path(root, "processed")):
-            super().__init__(os.fspath(root), transform, pre_transform, log=False, force_reload=force_reload)
-        try:
-            self.load(self.processed_paths[0], data_cls=MultiModalHeteroData)
-        except (RuntimeError, EOFError, AssertionError, pickle.UnpicklingError) as error:
-            raise InputError(
-                f"'{self.processed_paths[0]}' cannot be read ({error}): delete it or pass 'force_reload=True'"
-            ) from error
-
-    @abstractmethod
-    def read(self) -> MultiModalHeteroData:
-        """Return the data object, read from the raw files."""
-
-    def process(self) -> None:
-        """Read the raw files and store the data object, whole or not at all."""
-        data = self.read()
-        if self.pre_transform is not None:
-            data = self.pre_transform(data)
-        stored, slices = self.collate([data])  # what InMemoryDataset.save writes
-        save_torch((stored.to_dict(), slices, type(stored)), self.processed_paths[0])
 
     @property
     def num_classes(self) -> int:

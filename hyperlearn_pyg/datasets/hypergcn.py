@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.datasets._base import Transform
 from hyperlearn_pyg.datasets._files import read_npz
 from hyperlearn_pyg.datasets._node_classes import NodeClassDataset
 from hyperlearn_pyg.errors import InputError, did_you_mean
@@ -55,8 +55,8 @@ class _HyperGCN(NodeClassDataset):
         self,
         root: str | os.PathLike[str],
         name: str = "cora",
-        transform: Callable[[Any], Any] | None = None,
-        pre_transform: Callable[[Any], Any] | None = None,
+        transform: Transform = None,
+        pre_transform: Transform = None,
         force_reload: bool = False,
     ) -> None:
         if name not in self.names:
@@ -65,9 +65,9 @@ class _HyperGCN(NodeClassDataset):
         super().__init__(root, transform, pre_transform, force_reload)
 
     @property
-    def raw_file_names(self) -> str:
+    def files(self) -> list[str]:
         """The file that stands in ``root/raw``."""
-        return f"{self.kind}_{self.name}.npz"
+        return [f"{self.kind}_{self.name}.npz"]
 
     @property
     def processed_file_names(self) -> str:

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.datasets._files import fetch_file, find_plain_or_gz, read_lines, read_rows
+from hyperlearn_pyg.datasets._base import Transform
+from hyperlearn_pyg.datasets._files import fetch_file, read_lines, read_rows, to_float
 from hyperlearn_pyg.datasets._node_classes import NodeClassDataset
 from hyperlearn_pyg.errors import InputError
 
@@ -53,8 +52,8 @@ class _LEGCN(NodeClassDataset):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        transform: Callable[[Any], Any] | None = None,
-        pre_transform: Callable[[Any], Any] | None = None,
+        transform: Transform = None,
+        pre_transform: Transform = None,
         force_reload: bool = False,
         *,
         num_splits: int = 10,
@@ -68,11 +67,9 @@ class _LEGCN(NodeClassDataset):
         super().__init__(root, transform, pre_transform, force_reload)
 
     @property
-    def raw_file_names(self) -> list[str]:
-        """The two files, under the names they have in ``root/raw``."""
-        names = [f"{self.stem}.content", f"{self.stem}.edges"]
-        found = [find_plain_or_gz(self.raw_dir, name) for name in names]
-        return [name if path is None else path.name for name, path in zip(names, found, strict=True)]
+    def files(self) -> list[str]:
+        """The two files."""
+        return [f"{self.stem}.content", f"{self.stem}.edges"]
 
     @property
     def processed_file_names(self) -> str:
@@ -81,7 +78,7 @@ class _LEGCN(NodeClassDataset):
 
     def download(self) -> None:
         """Fetch the files that are missing from the authors' repository and check them."""
-        for name in self.raw_file_names:
+        for name in self.files:
             fetch_file(f"{self.url}/{self.stem}/{name}", self.raw_dir, name)
 
     def read(self) -> MultiModalHeteroData:
@@ -147,22 +144,12 @@ def _read_content(path: Path) -> tuple[list[str], Tensor, list[int]]:
                 f"'{path}', line {number}, column 'id': {fields[0]!r} stands in line {ids[fields[0]]} already"
             )
         ids[fields[0]] = number
-        values = [_to_float(text, path, number, name) for text, name in zip(fields[1:], columns[1:], strict=True)]
+        values = [to_float(text, path, number, name) for text, name in zip(fields[1:], columns[1:], strict=True)]
         if not values[-1].is_integer():
             raise InputError(f"'{path}', line {number}, column 'class': expected an integer, got {fields[-1]!r}")
         rows.append(values[:-1])
         labels.append(int(values[-1]))
     return list(ids), torch.tensor(rows), labels
-
-
-def _to_float(text: str, path: Path, number: int, column: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"'{path}', line {number}, column '{column}': expected a finite number, got {text!r}")
-    return value
 
 
 def _read_edges(path: Path, ids: dict[str, int], content: Path) -> tuple[Tensor, list[str]]:

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import InMemoryDataset
 
-from hyperlearn_pyg._io import new_folders, save_torch
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.datasets._files import fetch_from_zip, find_plain_or_gz, read_rows, to_int
+from hyperlearn_pyg.datasets._base import RawFilesDataset, Transform
+from hyperlearn_pyg.datasets._features import one_hot, standardise
+from hyperlearn_pyg.datasets._files import fetch_from_zip, read_rows, to_int
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
 SPLITS = ("u1", "u2", "u3", "u4", "u5", "ua", "ub")
@@ -32,7 +30,7 @@ _FILM_COLUMNS = ("film", "title", "release date", "video release date", "IMDb UR
 _RATING_COLUMNS = ("user", "film", "rating", "time")
 
 
-class MovieLens100K(InMemoryDataset):
+class MovieLens100K(RawFilesDataset):
     """MovieLens-100K: 943 users, 1,682 films, 100,000 ratings from 1 to 5, with the published splits as masks.
 
     Modalities: ``user`` with ``x [943, 24]`` (age standardised, gender, occupation), ``item_label`` the occupation;
@@ -64,28 +62,19 @@ class MovieLens100K(InMemoryDataset):
         self,
         root: str | os.PathLike[str],
         split: str = "u1",
-        transform: Callable[[Any], Any] | None = None,
-        pre_transform: Callable[[Any], Any] | None = None,
+        transform: Transform = None,
+        pre_transform: Transform = None,
         force_reload: bool = False,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"'split' must be one of {SPLITS} (got {split!r}).{did_you_mean(str(split), SPLITS)}")
         self.split = split
-        with new_folders(Path(root, "raw"), Path(root, "processed")):
-            super().__init__(os.fspath(root), transform, pre_transform, log=False, force_reload=force_reload)
-        try:
-            self.load(self.processed_paths[0], data_cls=MultiModalHeteroData)
-        except (RuntimeError, EOFError, AssertionError, pickle.UnpicklingError) as error:
-            raise InputError(
-                f"'{self.processed_paths[0]}' cannot be read ({error}): delete it or pass 'force_reload=True'"
-            ) from error
+        super().__init__(root, transform, pre_transform, force_reload)
 
     @property
-    def raw_file_names(self) -> list[str]:
-        """The files that the split needs, under the names they have in ``root/raw``."""
-        names = ["u.user", "u.item", f"{self.split}.base", f"{self.split}.test"]
-        found = [find_plain_or_gz(self.raw_dir, name) for name in names]
-        return [name if path is None else path.name for name, path in zip(names, found, strict=True)]
+    def files(self) -> list[str]:
+        """The files that the split needs."""
+        return ["u.user", "u.item", f"{self.split}.base", f"{self.split}.test"]
 
     @property
     def processed_file_names(self) -> str:
@@ -94,10 +83,10 @@ class MovieLens100K(InMemoryDataset):
 
     def download(self) -> None:
         """Fetch the official archive and take from it the files that are missing."""
-        fetch_from_zip(self.url, self.raw_dir, self.raw_file_names)
+        fetch_from_zip(self.url, self.raw_dir, self.files)
 
-    def process(self) -> None:
-        """Read the raw files and store the data object."""
+    def read(self) -> MultiModalHeteroData:
+        """Return the data object, read from the raw files."""
         user_path, film_path, base_path, test_path = (Path(path) for path in self.raw_paths)
         data = MultiModalHeteroData()
         users = _read_users(user_path)
@@ -121,19 +110,11 @@ class MovieLens100K(InMemoryDataset):
             train_mask=~is_test,
             test_mask=is_test,
         )
-        if self.pre_transform is not None:
-            data = self.pre_transform(data)
-        stored, slices = self.collate([data])  # what InMemoryDataset.save writes, whole or not at all
-        save_torch((stored.to_dict(), slices, type(stored)), self.processed_paths[0])
+        return data
 
-
-def _standardise(values: list[float]) -> Tensor:
-    """Return ``[N, 1]`` of mean 0 and deviation 1 over the numbers that are there; NaN becomes 0."""
-    column = torch.tensor(values, dtype=torch.float64)
-    known = column[~column.isnan()]
-    spread = known.std(correction=0) if known.numel() > 1 else torch.tensor(0.0)
-    scaled = (column - known.mean()) / (spread if spread > 0 else 1.0)
-    return scaled.nan_to_num(0.0).float().view(-1, 1)
+    def settings(self) -> list[str]:
+        """The split, as it stands in the ``repr``."""
+        return [repr(self.split)]
 
 
 def _one_of(text: str, choices: tuple[str, ...], path: Path, number: int, column: str) -> int:
@@ -141,10 +122,6 @@ def _one_of(text: str, choices: tuple[str, ...], path: Path, number: int, column
         hint = did_you_mean(text, choices)
         raise InputError(f"'{path}', line {number}, column '{column}': unknown {column} {text!r}.{hint}")
     return choices.index(text)
-
-
-def _one_hot(index: list[int], size: int) -> Tensor:
-    return torch.nn.functional.one_hot(torch.tensor(index, dtype=torch.long), size).float()
 
 
 def _add_id(ids: dict[str, int], text: str, path: Path, number: int, column: str) -> None:
@@ -163,7 +140,7 @@ def _read_users(path: Path) -> dict[str, Any]:
         age.append(to_int(row[1], path, number, "age", low=0, high=150))
         gender.append(_one_of(row[2], GENDERS, path, number, "gender"))
         occupation.append(_one_of(row[3], OCCUPATIONS, path, number, "occupation"))
-    x = [_standardise(age), _one_hot(gender, len(GENDERS)), _one_hot(occupation, len(OCCUPATIONS))]
+    x = [standardise(age), one_hot(gender, len(GENDERS)), one_hot(occupation, len(OCCUPATIONS))]
     labels = [OCCUPATIONS[i] for i in occupation]
     return {"x": torch.cat(x, dim=1), "item_id": list(ids), "item_label": labels}
 
@@ -179,7 +156,7 @@ def _read_films(path: Path) -> dict[str, Any]:
         flags = [to_int(flag, path, number, genre, low=0, high=1) for flag, genre in zip(row[5:], GENRES, strict=True)]
         genres.append(flags)
         labels.append(GENRES[flags.index(1)] if 1 in flags else "unknown")
-    x = torch.cat([_standardise(years), torch.tensor(genres, dtype=torch.float32)], dim=1)
+    x = torch.cat([standardise(years), torch.tensor(genres, dtype=torch.float32)], dim=1)
     return {"x": x, "item_id": list(ids), "item_name": titles, "item_label": labels}
 
 

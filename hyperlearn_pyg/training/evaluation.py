@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data.splits import SPLITS, split_positions
 from hyperlearn_pyg.nn.decoder import KruskalDecoder
 from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
-from hyperlearn_pyg.nn.models.inputs import ModelInputs, split_positions
+from hyperlearn_pyg.nn.models.inputs import ModelInputs
 from hyperlearn_pyg.training.metrics import auc_ap, corrupt, filtered_ranks, mae, rmse
 
 #: Splits whose entries carry messages when a split is scored: everything that comes before it.
 SEEN = {"train": ("train",), "val": ("train",), "test": ("train", "val")}
-SPLITS = tuple(SEEN)
 
 
 def evaluate(

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.nn.models.inputs import Tuples, split_positions
+from hyperlearn_pyg.data.splits import split_positions
+from hyperlearn_pyg.nn.models.inputs import Tuples
 from hyperlearn_pyg.nn.models.start import mean_value, start_biases
 from hyperlearn_pyg.training.evaluation import SEEN
 from hyperlearn_pyg.training.metrics import auc_ap, corrupt, mae, rmse
@@ -39,6 +40,8 @@ def floors(data: MultiModalHeteroData, split: str = "test", *, seed: int = 0) ->
 
 def _relation_floors(data: MultiModalHeteroData, name: str, split: str, seed: int) -> dict[str, dict[str, float]]:
     relation = data.relation(name)
+    if not relation.is_uniform:  # no tuples to score
+        return {}
     index, value, sizes = relation.index, relation.value, relation.sizes
     target = split_positions(data, name, (split,))
     seen = split_positions(data, name, SEEN[split])

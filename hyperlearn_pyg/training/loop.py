@@ -16,13 +16,15 @@ from torch import Tensor
 from hyperlearn_pyg._io import load_torch, save_torch
 from hyperlearn_pyg._optional import require
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.hyperlearn import KNOWN, HyperLearn
-from hyperlearn_pyg.nn.models.inputs import ModelInputs, split_positions
+from hyperlearn_pyg.nn.models.inputs import ModelInputs
+from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
 from hyperlearn_pyg.training.evaluation import evaluate_inputs
 from hyperlearn_pyg.training.progress import Interrupt, Progress
-from hyperlearn_pyg.training.steps import Batch, derive_seed, epoch_plan, hold_out
+from hyperlearn_pyg.training.steps import Batch, epoch_plan, hold_out
 
 STATE_FILE = "training_state.pt"
 _FORMAT = 1

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-_TRIES = 20
-_INT64 = 2**63
+from hyperlearn_pyg.data.tuples import tuple_keys
+from hyperlearn_pyg.loader import NegativeSampler
 
 
 def rmse(score: Tensor, value: Tensor) -> float:
@@ -21,15 +20,6 @@ def mae(score: Tensor, value: Tensor) -> float:
     return float((score - value).double().abs().mean())
 
 
-def tuple_keys(tables: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
-    """Number the tuples of several tables ``[k, E]`` so that equal tuples, and only these, get equal numbers."""
-    if prod(sizes) < _INT64:
-        return [_linear(index, sizes) for index in tables]
-    joined = torch.cat(list(tables), dim=1)
-    unique = torch.unique(joined, dim=1, return_inverse=True)[1]
-    return list(unique.split([index.size(1) for index in tables]))
-
-
 def corrupt(index: Tensor, known: Tensor, sizes: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Replace one item of each tuple by a uniformly drawn one, never giving a known tuple.
 
@@ -40,25 +30,11 @@ def corrupt(index: Tensor, known: Tensor, sizes: Sequence[int], generator: torch
         generator: source of randomness, on the CPU.
 
     Returns:
-        The corrupted tuples ``[k, E']`` and the position of the tuple each was made from ``[E']``; a tuple for
-        which no corruption was found in 20 draws is left out.
+        The corrupted tuples ``[k, E']`` and the position of the tuple each was made from ``[E']``; a tuple of which
+        every corruption is known is left out.
     """
-    count = index.size(1)
-    out = index.clone()
-    open_ = torch.arange(count, device=index.device)
-    size = torch.tensor(list(sizes), device=index.device)
-    for _ in range(_TRIES):
-        if len(open_) == 0:
-            break
-        slot = torch.randint(len(sizes), (len(open_),), generator=generator).to(index.device)
-        drawn = torch.rand(len(open_), generator=generator, dtype=torch.float64).to(index.device)
-        out[:, open_] = index[:, open_]
-        out[slot, open_] = (drawn * size[slot]).long()
-        new, old = tuple_keys([out[:, open_], known], sizes)
-        open_ = open_[torch.isin(new, old)]
-    good = torch.ones(count, dtype=torch.bool, device=index.device)
-    good[open_] = False
-    return out[:, good], good.nonzero().squeeze(1)
+    negative, mask = NegativeSampler(known, sizes).sample(index, generator=generator)
+    return negative[:, mask], mask.nonzero()[:, 0]
 
 
 def auc_ap(positive: Tensor, negative: Tensor) -> tuple[float, float]:
@@ -114,10 +90,3 @@ def filtered_ranks(
         score[rows, index[slot, part]] = -torch.inf
         ranks[part] = 1 + (score > own[:, None]).sum(1) + 0.5 * (score == own[:, None]).sum(1)
     return ranks
-
-
-def _linear(index: Tensor, sizes: Sequence[int]) -> Tensor:
-    key = torch.zeros_like(index[0], dtype=torch.long) if len(sizes) else torch.zeros(index.size(1), dtype=torch.long)
-    for row, size in zip(index, sizes, strict=True):
-        key = key * size + row
-    return key

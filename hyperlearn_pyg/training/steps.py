@@ -8,22 +8,13 @@ import torch
 from torch import Tensor
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.nn.models.inputs import ModelInputs, split_positions
+from hyperlearn_pyg.data.splits import split_positions
+from hyperlearn_pyg.nn.models.inputs import ModelInputs
+from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
 
 #: For each relation the positions of the targets of a step; None where the step takes every entry.
 Batch = Mapping[str, Tensor] | None
-
-
-def derive_seed(*parts: int) -> int:
-    """Mix some whole numbers into one seed of 63 bits (the finaliser of SplitMix64, after each part)."""
-    mask, state = 2**64 - 1, 0
-    for part in parts:
-        state = (state + part + 0x9E3779B97F4A7C15) & mask
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
-        state ^= state >> 31
-    return state >> 1
 
 
 def epoch_plan(

@@ -8,7 +8,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from hyperlearn_pyg.data import MultiModalHeteroData, Relation
-from hyperlearn_pyg.errors import did_you_mean
+from hyperlearn_pyg.transforms._common import find_slots, note_seen
 
 #: Items whose similarities are found at once.
 _ROWS = 4096
@@ -46,17 +46,14 @@ class CoOccurrenceGraph(BaseTransform):
     def forward(self, data: MultiModalHeteroData) -> MultiModalHeteroData:
         """Return the data with the graph added."""
         relation = data.relation(self.relation)
-        if self.modality not in relation.modalities:
-            hint = did_you_mean(self.modality, relation.modalities)
-            raise ValueError(
-                f"relation '{self.relation}' has no modality {self.modality!r} {relation.modalities}.{hint}"
-            )
+        find_slots(relation, self.modality)
         graph = _nearest(self._company(relation), self.k)
         graph = graph.maximum(graph.T).tocoo()
         device = relation.incidence(0).device
         store = data[self.modality, "cooccurs", self.modality]
         store.edge_index = torch.from_numpy(np.stack([graph.row, graph.col]).astype(np.int64)).to(device)
         store.edge_weight = torch.from_numpy(graph.data.astype(np.float32)).to(device)
+        note_seen(data, relation, (self.modality, "cooccurs", self.modality), relation.mask("train"))
         return data
 
     def _company(self, relation: Relation) -> sp.csr_array:

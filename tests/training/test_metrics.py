@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyperlearn_pyg.training.metrics import auc_ap, corrupt, filtered_ranks, mae, rmse, tuple_keys
-
-HUGE = (2**40, 2**40, 5)  # their product does not fit into int64
+from hyperlearn_pyg.data import tuples
+from hyperlearn_pyg.training.metrics import auc_ap, corrupt, filtered_ranks, mae, rmse
 
 
 @st.composite
@@ -24,25 +23,6 @@ def tables(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     return made[0], made[1], sizes
 
 
-@given(tables(), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_equal_tuples_and_only_these_get_equal_keys(
-    problem: tuple[Tensor, Tensor, tuple[int, ...]], overflow: bool
-) -> None:
-    a, b, sizes = problem
-    keys = tuple_keys([a, b], [2**40] * len(sizes) if overflow else sizes)
-    rows = [tuple(t) for t in torch.cat([a, b], dim=1).t().tolist()]
-    numbers = torch.cat(keys).tolist()
-    assert all((rows[i] == rows[j]) == (numbers[i] == numbers[j]) for i in range(len(rows)) for j in range(i))
-
-
-def test_keys_where_int64_would_overflow() -> None:
-    a = torch.tensor([[0, 2**40 - 1, 2**24], [0, 2**40 - 1, 0], [0, 4, 0]])
-    first, second = tuple_keys([a, a.flip(1)], HUGE)
-    assert len(set(first.tolist())) == 3
-    assert torch.equal(first, second.flip(0))
-
-
 @given(tables(), st.integers(0, 99), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_a_corrupted_tuple_is_unknown_and_differs_in_one_slot(
@@ -52,7 +32,7 @@ def test_a_corrupted_tuple_is_unknown_and_differs_in_one_slot(
     known = torch.cat([index, known], dim=1)
     with pytest.MonkeyPatch.context() as patch:
         if overflow:
-            patch.setitem(corrupt.__globals__, "_INT64", 0)
+            patch.setattr(tuples, "_INT64", 1)
         out, source = corrupt(index, known, sizes, torch.Generator().manual_seed(seed))
     assert out.size(1) == len(source) == len(set(source.tolist()))
     taken = {tuple(t) for t in known.t().tolist()}
@@ -72,10 +52,8 @@ def test_corruption_is_uniform_over_slots_and_items() -> None:
     index = torch.zeros(2, 20_000, dtype=torch.long)
     out, _ = corrupt(index, index[:, :1], (3, 5), torch.Generator().manual_seed(0))
     counts = torch.stack([(out[0] == i) & (out[1] == j) for i, j in ((1, 0), (2, 0), (0, 1), (0, 4))]).sum(1)
-    share = counts.double() / out.size(1)
-    # a draw of the old item is known and drawn again: 1/2 * 2/3 against 1/2 * 4/5
-    expected = torch.tensor([5 / 11 / 2, 5 / 11 / 2, 6 / 11 / 4, 6 / 11 / 4])
-    assert torch.allclose(share, expected.double(), atol=0.02)
+    expected = torch.tensor([1 / 4, 1 / 4, 1 / 8, 1 / 8])
+    assert torch.allclose(counts / out.size(1), expected, atol=0.02)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.lists(st.integers(0, 4), min_size=1, max_size=12))
@@ -139,7 +117,7 @@ def test_filtered_ranks_equal_the_loops(
     for slot in range(len(sizes)):
         with pytest.MonkeyPatch.context() as patch:
             if overflow and len(sizes) > 1:
-                patch.setitem(corrupt.__globals__, "_INT64", 0)
+                patch.setattr(tuples, "_INT64", 1)
             ranks = filtered_ranks(score_slot, index, known, sizes, slot, chunk=chunk)
         assert ranks.tolist() == naive_ranks(score, index, known, sizes, slot)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hyperlearn_pyg import MultiModalHeteroData
 from hyperlearn_pyg.nn.models import ModelInputs, Tuples
 from hyperlearn_pyg.training import TrainConfig
-from hyperlearn_pyg.training.steps import derive_seed, epoch_plan, hold_out
+from hyperlearn_pyg.training.steps import epoch_plan, hold_out
 
 
 def make_inputs(*counts: int) -> ModelInputs:
@@ -54,13 +54,6 @@ def test_a_plan_depends_on_seed_phase_and_epoch_alone() -> None:
 
     assert order(0, 0, 0) == order(0, 0, 0)
     assert len({tuple(order(*key)) for key in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))}) == 4
-
-
-def test_seeds_do_not_collide() -> None:
-    seeds = {derive_seed(a, b, c) for a in range(20) for b in range(20) for c in range(20)}
-    assert len(seeds) == 8000
-    assert derive_seed(1, 2) != derive_seed(2, 1)
-    assert all(0 <= s < 2**63 for s in seeds)
 
 
 def make(count: int, **masks: list[int]) -> MultiModalHeteroData:

@@ -65,6 +65,12 @@ def test_held_out_tuples_are_never_read() -> None:
     assert weights(CoOccurrenceGraph("r", "a")(data), "a") == before
 
 
+def test_the_relation_remembers_what_was_seen() -> None:
+    data = CoOccurrenceGraph("r", "a")(random_data([5, 4], 9, 0))
+    assert torch.equal(data["r"].seen_by_a_cooccurs, data["r"].train_mask)
+    assert data["r"].seen_by_a_cooccurs is not data["r"].train_mask
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     data = random_data([20, 10, 5], 200, 0)
     whole = weights(CoOccurrenceGraph("r", "a", k=3)(data), "a")

@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_geometric.data import Batch
 
+from hyperlearn_pyg import _optional
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.transforms import KNNGraph, knn_graph
 
@@ -69,6 +71,81 @@ def test_an_item_without_direction_stays_isolated() -> None:
     assert pairs(KNNGraph(k=3)(items(x))) == {(0, 2), (2, 0)}
 
 
+needs_faiss = pytest.mark.skipif(not _optional.available("faiss"), reason="faiss is not installed")
+
+
+@needs_faiss
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_an_index_finds_nearly_all(metric: str, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 8, generator=generator)
+    x[::50] = 0
+    exact = pairs(KNNGraph("user", k=5, metric=metric)(items(x)))
+    transform = KNNGraph("user", k=5, metric=metric, method="faiss", sample=300)
+    found = pairs(transform(items(x)))
+    assert len(found & exact) > 0.97 * len(exact)
+    assert 0.97 < transform.recall["user"] <= 1
+    assert f"recall {transform.recall['user']:.4f} of the 5 nearest" in capsys.readouterr().err
+    assert not {i for i, j in found if metric == "cosine" and i % 50 == 0}
+    assert all(i != j for i, j in found)
+
+
+@needs_faiss
+@pytest.mark.parametrize("size", [0, 1, 2, 3])
+def test_an_index_of_few(size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    transform = KNNGraph("user", k=2, method="faiss")
+    data = items(torch.ones(size, 2))  # all at one place
+    expected = {(i, j) for i in range(size) for j in range(size) if i != j}
+    assert pairs(transform(data)) == expected
+    assert transform.recall == ({"user": 1.0} if size > 1 else {})
+
+
+@needs_faiss
+def test_recall_counts_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    whole = knn_graph._approximate
+    monkeypatch.setattr(knn_graph, "_approximate", lambda *args: whole(*args)[:, ::2])
+    monkeypatch.setattr(knn_graph, "_BLOCK", 150)
+    transform = KNNGraph(k=4, method="faiss")
+    transform(items(x))
+    assert transform.recall["user"] == pytest.approx(0.5)
+
+
+def test_the_threshold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    x, called = torch.randn(6, 2), []
+
+    def approximate(points: Any, rows: torch.Tensor, k: int) -> torch.Tensor:
+        called.append(rows.numel())
+        return torch.stack([rows, rows.roll(1)])
+
+    monkeypatch.setattr(knn_graph, "_approximate", approximate)
+    monkeypatch.setattr(_optional, "available", lambda _: True)
+    for threshold, method in ((6, "auto"), (5, "exact")):
+        KNNGraph(k=2, threshold=threshold, method=method)(items(x))
+    assert called == []
+    KNNGraph(k=2, threshold=5)(items(x))
+    assert called == [6]
+    monkeypatch.setattr(_optional, "available", lambda _: False)
+    KNNGraph(k=2, threshold=5)(items(x))
+    assert called == [6]
+    with pytest.raises(ImportError, match=r"hyperlearn-pyg\[knn\]"):
+        KNNGraph(method="faiss")
+
+
+def test_neighbours_stay_within_their_graph() -> None:
+    generator = torch.Generator().manual_seed(0)
+    graphs = [items(torch.randn(size, 2, generator=generator)) for size in (5, 0, 1, 4)]
+    batch = KNNGraph(k=2)(Batch.from_data_list(graphs))
+    expected = {(i, j) for i, j in pairs(KNNGraph(k=2)(graphs[0]))}
+    expected |= {(i + 6, j + 6) for i, j in pairs(KNNGraph(k=2)(graphs[3]))}
+    assert pairs(batch) == expected
+
+
+def test_sparse_features() -> None:
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).relu()
+    assert pairs(KNNGraph(k=2)(items(x.to_sparse()))) == pairs(KNNGraph(k=2)(items(x)))
+
+
 @pytest.mark.parametrize("size", [0, 1])
 def test_small_sizes(size: int) -> None:
     data = KNNGraph("user")(items(torch.ones(size, 2)))
@@ -79,6 +156,8 @@ def test_small_sizes(size: int) -> None:
     ("kwargs", "text"),
     [
         ({"k": 0}, "'k' must be at least 1"),
+        ({"method": "exct"}, "'method' must be one of.*Did you mean 'exact'"),
+        ({"sample": 0}, "'sample' must be at least 1"),
         ({"metric": "manhattan"}, "'metric' must be 'cosine' or 'euclidean'"),
         ({"modality": "usr"}, "no modality 'usr'.*Did you mean 'user'"),
         ({"modality": "tag"}, "modality 'tag' has no features"),

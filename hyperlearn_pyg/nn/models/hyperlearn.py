@@ -79,6 +79,7 @@ class HyperLearn(Module):
         rank: int | None = None,
         preset: str = "default",
         *,
+        relations: Sequence[str] | None = None,
         encoders: Mapping[str, Module] | None = None,
         **overrides: Any,
     ) -> HyperLearn:
@@ -89,17 +90,20 @@ class HyperLearn(Module):
             rank: width of the factors; the preset's where absent.
             preset: ``"default"`` (what measured best on validation: ``"ratings"`` where some relation has values,
                 or else ``"links"``), ``"paper"`` (the method as printed), ``"ratings"`` or ``"links"``.
+            relations: the hyperedge sets to learn from, each with one member a slot; all where absent. Others in
+                ``data``, made by a transform for layers of your own, say, stay out of the model.
             encoders: your own encoder for some modalities; each must give ``[N, rank]``.
             **overrides: any value of :class:`~hyperlearn_pyg.nn.ModelConfig`.
 
         Raises:
             InputError: unknown preset or override.
-            ValueError: the data object is not valid, holds no relation, or an encoder names no modality.
+            ValueError: the data object is not valid, holds no relation, one that is named is not there, one has several
+                members in a slot, or an encoder names no modality.
         """
         data.validate()
         if not data.hyperedge_types:
             raise ValueError("'data' has no relation: add one with data.add_hyperedges(...)")
-        specs = {name: relation_spec(data, name) for name in data.hyperedge_types}
+        specs = {name: relation_spec(data, name) for name in _learnt(data, relations)}
         if rank is not None:
             overrides["rank"] = rank
         config = model_config(resolve_preset(preset, (s.has_value for s in specs.values())), **overrides)
@@ -120,7 +124,7 @@ class HyperLearn(Module):
     @property
     def modalities(self) -> list[str]:
         """Names of the modalities."""
-        return [str(name) for name in self.encoders]
+        return list(self.encoders.keys())
 
     @property
     def rank(self) -> int:
@@ -340,3 +344,17 @@ def _row_norms(rows: Sequence[Tensor], index: Tensor) -> Tensor:
     for table, items in zip(rows, index, strict=True):
         total = total + table.index_select(0, items).square().sum()
     return total / max(index.size(1), 1)
+
+
+def _learnt(data: MultiModalHeteroData, relations: Sequence[str] | None) -> list[str]:
+    """Return the relations to learn from, each with one member a slot."""
+    known = data.hyperedge_types
+    names = known if relations is None else list(relations)
+    for name in names:
+        if not data.relation(name).is_uniform:
+            fit = [n for n in known if data.relation(n).is_uniform]
+            raise ValueError(
+                f"relation {name!r} has hyperedges without exactly one member a slot, which a decoder cannot score: "
+                f"pass relations={fit} to leave it out"
+            )
+    return names

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.utils import to_undirected
 
 from hyperlearn_pyg.data import MultiModalHeteroData, Relation
+from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.ops.incidence import Incidence
 from hyperlearn_pyg.ops.laplacian import Laplacian
 
@@ -131,23 +132,6 @@ def relation_spec(data: MultiModalHeteroData, name: str) -> RelationSpec:
         boundaries = _boundaries(value[split_positions(data, name, ("train",))])
     slots = tuple(m if r is None else f"{m}.{r}" for m, r in zip(relation.modalities, relation.roles, strict=True))
     return RelationSpec(relation.modalities, relation.sizes, value is not None, boundaries, slots)
-
-
-def split_positions(data: MultiModalHeteroData, name: str, splits: Iterable[str]) -> Tensor:
-    """Return the positions of a relation's entries in some splits; a relation without masks is all training."""
-    store = data[name]
-    total = data.relation(name).num_hyperedges
-    known = {s: store[f"{s}_mask"] for s in ("train", "val", "test") if f"{s}_mask" in store}
-    if not known:
-        device = data.relation(name).incidence(0).device
-        return torch.arange(total if "train" in splits else 0, device=device)
-    mask = torch.zeros_like(next(iter(known.values())))
-    for split in splits:
-        if split in known:
-            mask |= known[split]
-        elif split == "train":
-            mask |= ~torch.stack(list(known.values())).any(0)
-    return mask.nonzero().squeeze(1)
 
 
 def prepare(

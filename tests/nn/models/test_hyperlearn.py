@@ -19,7 +19,7 @@ from hyperlearn_pyg.testing import (
     dense_tensor,
     unfolding_error,
 )
-from hyperlearn_pyg.training import fit
+from hyperlearn_pyg.training import TrainConfig, evaluate, fit
 
 SIZES = [6, 5, 4, 3]
 
@@ -388,3 +388,20 @@ def test_data_of_other_sizes_is_refused() -> None:
         model(make(3))
     with pytest.raises(ValueError, match="'data' has no relation"):
         model(MultiModalHeteroData().add_modality("m0", num_nodes=6))
+
+
+def test_auxiliary_hyperedge_sets_are_left_out_by_name_and_any_name_will_do() -> None:
+    data = MultiModalHeteroData().add_modality("type", num_nodes=3).add_modality("film", num_nodes=4)
+    index = torch.tensor([[0, 1, 2, 0], [0, 1, 2, 3]])
+    data = data.add_hyperedges("rates", index, modalities=("type", "film"), value=[1.0, 2.0, 3.0, 2.0])
+    data = data.add_hyperedges("genre", {"film": [[0, 1], [2, 3, 1]]})
+    with pytest.raises(ValueError, match=r"'genre' has hyperedges .* pass relations=\['rates'\]"):
+        HyperLearn.from_data(data, rank=2)
+    with pytest.raises(ValueError, match="no relation 'rate'"):
+        HyperLearn.from_data(data, rank=2, relations=["rate"])
+    model = HyperLearn.from_data(data, rank=2, relations=["rates"])
+    assert model.modalities == ["type", "film"]
+    assert set(model(data)) == {"type", "film"}
+    result = fit(model, data, TrainConfig(epochs=1), progress=False)
+    assert len(result.history) == 1
+    assert evaluate(model, data, split="train")["rmse"] >= 0

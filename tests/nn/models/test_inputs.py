@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hyperlearn_pyg import MultiModalHeteroData
 from hyperlearn_pyg.nn.models import inputs as module
-from hyperlearn_pyg.nn.models.inputs import RelationSpec, Tuples, prepare, relation_spec, split_positions
+from hyperlearn_pyg.nn.models.inputs import RelationSpec, Tuples, prepare, relation_spec
 
 
 def make(value: list[float] | None = None, **attrs: object) -> MultiModalHeteroData:
@@ -17,21 +17,6 @@ def make(value: list[float] | None = None, **attrs: object) -> MultiModalHeteroD
 
 def mask(*positions: int) -> Tensor:
     return torch.zeros(5, dtype=torch.bool).index_fill(0, torch.tensor(positions, dtype=torch.long), True)
-
-
-def test_positions_of_the_splits() -> None:
-    def positions(data: MultiModalHeteroData, *splits: str) -> list[int]:
-        return split_positions(data, "rates", splits).tolist()
-
-    assert positions(make(), "train") == [0, 1, 2, 3, 4]
-    assert positions(make(), "test") == []
-    data = make(test_mask=mask(3), val_mask=mask(1))
-    assert positions(data, "train") == [0, 2, 4]  # what no other split holds
-    assert positions(data, "train", "val") == [0, 1, 2, 4]
-    assert positions(data, "test") == [3]
-    data = make(train_mask=mask(0, 1), test_mask=mask(3))
-    assert positions(data, "train") == [0, 1]
-    assert positions(data, "val") == []
 
 
 def test_levels_part_the_training_values_alone() -> None:
