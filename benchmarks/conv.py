@@ -415,7 +415,7 @@ def main() -> None:
     print("\n".join(lines))
     note = markdown_table(columns, cells) + "\n" + "\n".join(f"* {line}" for line in lines) + "\n"
     name = "conv" if arguments.device == "cpu" else "conv-cuda"
-    paths = write_results(name, {"rows": rows, "threads": arguments.threads, "start": place}, note)
+    paths = write_results(name, {"rows": rows, "threads": arguments.threads}, note, place=place)
     plot(rows, paths[0].with_suffix(".png"))
     print(*paths)
 

@@ -203,6 +203,15 @@ def check_form(index: Tensor) -> None:
         )
 
 
+class EntryError(ValueError):
+    """An entry lies outside the size: ``what`` was found, in the row ``axis``."""
+
+    def __init__(self, what: str, axis: int) -> None:
+        super().__init__(f"'index' {what}: mend the entries or the size")
+        self.what = what
+        self.axis = axis
+
+
 def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
     check_form(index)
     if not validate or index.size(1) == 0:
@@ -211,9 +220,7 @@ def _check_index(index: Tensor, size: tuple[int, int], validate: bool) -> None:
         low, high = (int(v) for v in index[axis].aminmax())
         if low < 0 or high >= size[axis]:
             bad = low if low < 0 else high
-            way = ("as many rows of features", "as many weights, or 'num_edges'")[axis]
-            where = f"'index' row {axis} holds {word} {bad}, outside [0, {size[axis]})"
-            raise ValueError(f"{where}: mend it, or give {way}")
+            raise EntryError(f"row {axis} holds {word} {bad}, outside [0, {size[axis]})", axis)
 
 
 _CACHE: TensorCache[Incidence] = TensorCache()

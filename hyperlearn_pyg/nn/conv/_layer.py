@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch_geometric.nn.conv import MessagePassing
 
@@ -35,8 +36,11 @@ class HypergraphLayer(MessagePassing):
     reads_target = False
 
     def __init__(self, *, direction: str = "auto", cached: bool = True, validate: bool = True, **kwargs: Any) -> None:
-        kwargs.setdefault("aggr", "add")
-        super().__init__(flow="source_to_target", node_dim=0, **kwargs)
+        for name, only in (("aggr", ("add", "sum")), ("flow", ("source_to_target",)), ("node_dim", (0, -2))):
+            given = kwargs.pop(name, only[0])
+            if given not in only:
+                raise ValueError(f"'{name}' is {only[0]!r} in every hypergraph layer (got {given!r}): leave it out")
+        super().__init__(aggr="add", flow="source_to_target", node_dim=0, **kwargs)
         check_choice("direction", direction, ("auto", "to_hyperedge", "to_node"))
         self.direction = direction
         self.cached = cached
@@ -53,6 +57,7 @@ class HypergraphLayer(MessagePassing):
         if isinstance(x, Tensor) and self.direction != "auto":
             x = (x, x)
         self._check_features(x)
+        self._check_type(x[0] if isinstance(x, tuple) else x)
         step = read_step(self, x, *given)
         mask = self._mask(step)
         return step if mask is None else replace(step, mask=mask)
@@ -63,6 +68,14 @@ class HypergraphLayer(MessagePassing):
         check_features("x[0]" if isinstance(x, tuple) else "x", source, widths[0])
         if target is not None and self.reads_target:
             check_features("x[1]", target, widths[1])
+
+    def _check_type(self, x: Tensor) -> None:
+        types = {parameter.dtype for parameter in self.parameters()}
+        if types and x.dtype not in types and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"'x' is of type {x.dtype}, the layer of {', '.join(map(str, types))}: convert one with x.to(...) or "
+                "layer.to(...)"
+            )
 
     def _mask(self, step: Step) -> Tensor | None:
         """Return by what explainers and hooks multiply each message ``[nnz]``; None for ones."""
@@ -110,6 +123,12 @@ def check_features(name: str, x: Any, channels: int) -> None:
     if x.dim() < 2 or (channels != -1 and x.size(-1) != channels):
         width = "channels" if channels == -1 else channels
         raise ValueError(f"'{name}' must have shape [*, N, {width}] (got {list(x.shape)})")
+
+
+def check_dropout(dropout: float) -> None:
+    """Refuse what is no probability."""
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"'dropout' must lie in [0, 1] (got {dropout})")
 
 
 def check_heads(heads: int, use_attention: bool) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.typing import SparseTensor
 
-from hyperlearn_pyg.ops.incidence import Incidence, check_form, incidence_for_call, safe_inverse
+from hyperlearn_pyg.ops.incidence import EntryError, Incidence, check_form, incidence_for_call, safe_inverse
 from hyperlearn_pyg.ops.spmm import spmm
 
 #: What a layer takes for the incidences.
@@ -101,31 +101,42 @@ def read_step(
     _check_counts(num_edges, size)
     direction = _direction(layer.direction, source, target, weight) if pair else "round_trip"
     rows, known = _own_size(index)
-    known = known if num_edges is None else num_edges
+    told = "'hyperedge_index' itself"  # by what the number of columns is told
+    if num_edges is not None:
+        known, told = num_edges, "'num_edges'"
     if known is None and target is not None:
-        known = target.size(-2)
+        known, told = target.size(-2), ("'x[1]'" if pair else "'hyperedge_attr'") + ", one row each"
     if known is None and weight is not None and direction != "to_node":
-        known = weight.size(0)
+        known, told = weight.size(0), "'hyperedge_weight', one entry each"
     kept = isinstance(index, EdgeIndex) or (isinstance(index, Tensor) and index.layout == torch.strided)
     index, own = _entries(index)
     if size is None and isinstance(index, Incidence):
         size = index.size
-    elif size is None:
+    elif size is not None:
+        told = "'size'"
+    else:
         size = (source.size(-2) if rows is None else rows, _count(index, known))
     if size[0] != source.size(-2):
         raise ValueError(f"'x' must have {size[0]} rows, one per node of the incidence (got {source.size(-2)})")
-    if isinstance(index, Incidence):
-        inc = index
-    elif kept:
-        inc = incidence_for_call(index, size, validate=layer.validate, cached=layer.cached)
-    else:
-        inc = Incidence(index, size, validate=layer.validate)
+    try:
+        inc = _compressed(layer, index, size, kept)
+    except EntryError as error:
+        source_of = "'x', one row each" if error.axis == 0 else told
+        raise ValueError(f"'hyperedge_index' {error.what}; how many there are is told by {source_of}") from error
     _check("hyperedge_attr" if not pair else "x[1]", target, inc.size[1], -2)
     inc = inc.t() if direction == "to_node" else inc
     values = own if values is None else values
     _check("hyperedge_weight", weight, inc.size[1], 0)
     _check("incidence_weight", values, inc.nnz, 0)
     return Step(source, target, inc, weight, values, direction)
+
+
+def _compressed(layer: Any, index: Tensor | Incidence, size: tuple[int, int], kept: bool) -> Incidence:
+    if isinstance(index, Incidence):
+        return index
+    if kept:
+        return incidence_for_call(index, size, validate=layer.validate, cached=layer.cached)
+    return Incidence(index, size, validate=layer.validate)
 
 
 def propagate(

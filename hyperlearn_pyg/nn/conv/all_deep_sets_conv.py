@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.models import MLP
 
-from hyperlearn_pyg.nn.conv._layer import check_channels, check_choice
+from hyperlearn_pyg.nn.conv._layer import check_channels, check_choice, check_dropout
 from hyperlearn_pyg.nn.conv._round_trip import Attended, RoundTripConv, edge_size, node_degree, weighted
 from hyperlearn_pyg.nn.conv._step import Step, propagate, rows_back, rows_first
 from hyperlearn_pyg.ops.incidence import safe_inverse
@@ -70,6 +70,7 @@ class AllDeepSetsConv(RoundTripConv):
         self.hidden_channels = hidden
         self.num_layers = num_layers
         self.aggr = aggr
+        check_dropout(dropout)
         self.dropout = dropout
         self.norm = norm
         first, last = self.source_channels, out_channels

@@ -9,7 +9,7 @@ from torch_geometric.nn.inits import glorot
 from torch_geometric.nn.models import MLP
 
 from hyperlearn_pyg.nn.conv._attention import attend, head_scores, join_heads, split_heads
-from hyperlearn_pyg.nn.conv._layer import check_channels
+from hyperlearn_pyg.nn.conv._layer import check_channels, check_dropout
 from hyperlearn_pyg.nn.conv._round_trip import Attended, RoundTripConv, multiplicity
 from hyperlearn_pyg.nn.conv._step import Step
 from hyperlearn_pyg.ops.multiset import multiset_softmax
@@ -80,6 +80,7 @@ class AllSetTransformerConv(RoundTripConv):
             raise ValueError(f"'heads' must divide 'out_channels' (got {heads} and {out_channels})")
         self.heads = heads
         self.num_layers = num_layers
+        check_dropout(dropout)
         self.dropout = dropout
         source = self.source_channels
         if direction != "to_node":

@@ -13,7 +13,7 @@ from torch_geometric.typing import EdgeType
 
 from hyperlearn_pyg.data.relation import Relation
 from hyperlearn_pyg.nn.conv._attention import hypergraph_attention
-from hyperlearn_pyg.nn.conv._layer import check_channels, check_choice, check_features, check_heads
+from hyperlearn_pyg.nn.conv._layer import check_channels, check_choice, check_dropout, check_features, check_heads
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, _entries, propagate, rows_back, rows_first
 from hyperlearn_pyg.ops.incidence import Incidence
 from hyperlearn_pyg.ops.stack import Part, stacked_incidence
@@ -112,6 +112,7 @@ class HeteroHypergraphConv(Module):
         self.heads = heads
         self.concat = concat
         self.negative_slope = negative_slope
+        check_dropout(dropout)
         self.dropout = dropout
         self.cached = cached
         self.validate = validate

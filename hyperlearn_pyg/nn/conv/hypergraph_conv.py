@@ -9,7 +9,14 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot, zeros
 
 from hyperlearn_pyg.nn.conv._attention import hypergraph_attention
-from hyperlearn_pyg.nn.conv._layer import HypergraphLayer, check_channels, check_choice, check_features, check_heads
+from hyperlearn_pyg.nn.conv._layer import (
+    HypergraphLayer,
+    check_channels,
+    check_choice,
+    check_dropout,
+    check_features,
+    check_heads,
+)
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, propagate, rows_back, rows_first
 
 _MAC = 0.1  # a multiply-add of the linear map, in units of one number moved by the sparse product (measured)
@@ -55,7 +62,8 @@ class HypergraphConv(HypergraphLayer):
         pyg_compat: reproduce the numbers of PyG 2.8.
         cached: keep the compressed incidence of each index tensor as long as the tensor lives unchanged.
         validate: check that the index lies in range (reads the index once per new tensor).
-        **kwargs: further arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
+        **kwargs: further arguments of :class:`torch_geometric.nn.conv.MessagePassing`; ``aggr``, ``flow`` and
+            ``node_dim`` are fixed.
 
     Shapes:
         * input: node features ``[*, N, in_channels]``; or a pair ``(x_source, x_target)`` for one half of the way: from
@@ -108,6 +116,7 @@ class HypergraphConv(HypergraphLayer):
         self.heads = heads
         self.concat = concat
         self.negative_slope = negative_slope
+        check_dropout(dropout)
         self.dropout = dropout
         self.normalization = normalization
         self.pyg_compat = pyg_compat
@@ -160,8 +169,8 @@ class HypergraphConv(HypergraphLayer):
                 the output is the (weighted) mean of the members, from hyperedges to nodes that of the hyperedges.
             hyperedge_index: the incidences ``[2, nnz]`` (node, hyperedge), an ``EdgeIndex``, a transposed sparse
                 matrix ``[M, N]`` of torch or torch_sparse, or an :class:`~hyperlearn_pyg.ops.Incidence`.
-            hyperedge_weight: weights ``[M]``, fixed or learnt; ones where absent. On the way from nodes to hyperedges
-                alone they play no part.
+            hyperedge_weight: non-negative weights ``[M]``, fixed or learnt (through ``softplus``, say); ones where
+                absent. On the way from nodes to hyperedges alone they play no part.
             hyperedge_attr: hyperedge features ``[*, M, in_channels]`` for attention; where absent, the mean of the
                 members' features.
             num_edges: the number of hyperedges ``M``; where absent, taken from ``size``, the weights, the features or

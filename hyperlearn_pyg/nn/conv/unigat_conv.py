@@ -7,7 +7,7 @@ from torch.nn import Parameter
 from torch_geometric.nn.inits import glorot
 
 from hyperlearn_pyg.nn.conv._attention import attend, head_scores, merge_heads
-from hyperlearn_pyg.nn.conv._layer import check_channels
+from hyperlearn_pyg.nn.conv._layer import check_channels, check_dropout
 from hyperlearn_pyg.nn.conv._round_trip import Attended, multiplicity
 from hyperlearn_pyg.nn.conv._step import HyperedgeIndex, Step, rows_back
 from hyperlearn_pyg.nn.conv._uni import UniConv
@@ -92,6 +92,7 @@ class UniGATConv(UniConv):
         self.heads = heads
         self.concat = concat
         self.negative_slope = negative_slope
+        check_dropout(dropout)
         self.dropout = dropout
         self.add_self_loops = add_self_loops
         if direction != "to_hyperedge":
