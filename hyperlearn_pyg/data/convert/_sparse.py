@@ -14,8 +14,8 @@ from hyperlearn_pyg.data._checks import as_tensor, check_count, check_shape
 #: What to do with a hyperedge, or an item, above a size limit.
 Oversize = Literal["error", "drop"]
 
-#: Number of pairs above which a product is refused as long as no size limit is set: 12 GiB of indices and weights.
-MAX_PAIRS = 1 << 30
+#: Number of pairs above which a product is refused as long as no size limit is set: some 5 GiB while it is made.
+MAX_PAIRS = 1 << 27
 
 
 def check_choice(value: object, name: str, choices: Sequence[str]) -> None:

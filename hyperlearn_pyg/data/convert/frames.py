@@ -68,6 +68,8 @@ def from_frames(
     items: Mapping[str, pd.DataFrame],
     relations: Mapping[str, pd.DataFrame],
     edges: Mapping[EdgeType, pd.DataFrame] | None = None,
+    *,
+    dtype: torch.dtype | None = torch.float32,
 ) -> MultiModalHeteroData:
     """Build data of pandas frames in the forms that :func:`to_frames` gives, of which this is the inverse.
 
@@ -80,6 +82,7 @@ def from_frames(
             order; the others are attributes. Items are named by ``item_id`` where the modality has it, else by
             position. In the long form hyperedges are numbered from 0; attributes are read from the first row of each.
         edges: edge type -> one row an edge, with the columns ``source`` and ``target``.
+        dtype: type of all floating-point numbers; :obj:`None` to leave them as they are in the frames.
 
     Raises:
         InputError: a column that is missing, an item that is not there, an empty cell (relation, row and column named).
@@ -88,12 +91,12 @@ def from_frames(
     data = MultiModalHeteroData()
     for name, frame in items.items():
         data.add_modality(name, num_nodes=len(frame))
-        _set_attributes(data, name, f"modality '{name}'", frame)
+        _set_attributes(data, name, f"modality '{name}'", frame, dtype)
     for name, frame in relations.items():
         if set(LONG[:3]) <= set(frame.columns):
-            _add_long(data, name, frame)
+            _add_long(data, name, frame, dtype)
         else:
-            _add_wide(data, name, frame)
+            _add_wide(data, name, frame, dtype)
     for edge_type, frame in (edges or {}).items():
         where = f"edges {edge_type}"
         for column in ("source", "target"):
@@ -101,7 +104,7 @@ def from_frames(
                 raise InputError(f"{where}: column '{column}' is missing (columns: {list(frame.columns)})")
         source = _positions(data, edge_type[0], frame["source"], where)
         data[edge_type].edge_index = torch.stack([source, _positions(data, edge_type[2], frame["target"], where)])
-        _set_attributes(data, edge_type, where, frame.drop(columns=["source", "target"]))
+        _set_attributes(data, edge_type, where, frame.drop(columns=["source", "target"]), dtype)
     return data
 
 
@@ -164,7 +167,9 @@ def _columns(store: Any, size: int) -> dict[str, Any]:
     return out
 
 
-def _set_attributes(data: MultiModalHeteroData, key: str | EdgeType, where: str, frame: pd.DataFrame) -> None:
+def _set_attributes(
+    data: MultiModalHeteroData, key: str | EdgeType, where: str, frame: pd.DataFrame, dtype: torch.dtype | None
+) -> None:
     """Write columns of a frame to a store; ``x_0``, ``x_1``, ... are put side by side."""
     size = len(frame)
     names = [str(column) for column in frame.columns]
@@ -174,7 +179,9 @@ def _set_attributes(data: MultiModalHeteroData, key: str | EdgeType, where: str,
         whole = parts[0]
         if columns != [name]:
             whole = torch.stack([torch.as_tensor(part) for part in parts], dim=1)
-            whole = whole if name != "x" or whole.is_floating_point() else whole.float()
+            whole = whole if name != "x" or whole.is_floating_point() else whole.to(dtype or torch.float32)
+        if dtype is not None and isinstance(whole, Tensor) and whole.is_floating_point():
+            whole = whole.to(dtype)
         data[key][name] = check_attribute(name, whole, f"'{name}' of {where}", size=size)
 
 
@@ -236,7 +243,7 @@ def _slot_of(data: MultiModalHeteroData, column: Any) -> Slot | None:
     return (modality, role) if dot and role and modality in data.modalities else None
 
 
-def _add_wide(data: MultiModalHeteroData, name: str, frame: pd.DataFrame) -> None:
+def _add_wide(data: MultiModalHeteroData, name: str, frame: pd.DataFrame, dtype: torch.dtype | None) -> None:
     slots = {column: slot for column in frame.columns if (slot := _slot_of(data, column)) is not None}
     if not slots:
         raise InputError(
@@ -248,10 +255,10 @@ def _add_wide(data: MultiModalHeteroData, name: str, frame: pd.DataFrame) -> Non
         modality = slot if isinstance(slot, str) else slot[0]
         members[slot] = _positions(data, modality, frame[column], f"relation '{name}'")
     data.add_hyperedges(name, members, num_hyperedges=len(frame))
-    _set_attributes(data, name, f"relation '{name}'", frame.drop(columns=list(slots)))
+    _set_attributes(data, name, f"relation '{name}'", frame.drop(columns=list(slots)), dtype)
 
 
-def _add_long(data: MultiModalHeteroData, name: str, frame: pd.DataFrame) -> None:
+def _add_long(data: MultiModalHeteroData, name: str, frame: pd.DataFrame, dtype: torch.dtype | None) -> None:
     where = f"relation '{name}'"
     numbers = pd.to_numeric(frame["hyperedge"], errors="coerce").to_numpy(dtype=float)
     if not bool(((numbers >= 0) & (numbers == np.floor(numbers))).all()):
@@ -275,6 +282,7 @@ def _add_long(data: MultiModalHeteroData, name: str, frame: pd.DataFrame) -> Non
         members[key] = torch.stack([item, torch.from_numpy(hyperedge[rows])])
         if LONG[3] in frame:
             weights[key] = torch.from_numpy(np.array(frame[LONG[3]].iloc[rows].to_numpy()))
+            weights[key] = weights[key] if dtype is None else weights[key].to(dtype)
     data.add_hyperedges(name, members, num_hyperedges=len(present), incidence_weight=weights or None)
     rest = frame.drop(columns=[column for column in LONG if column in frame]).iloc[first]
-    _set_attributes(data, name, where, rest)
+    _set_attributes(data, name, where, rest, dtype)

@@ -71,7 +71,8 @@ def from_incidence(
     """Make a relation of an incidence matrix, or of one for each slot.
 
     Entries that are stored (of a dense matrix: those that are not zero) are memberships. Unless all are one, they are
-    kept as ``edge_weight``. Hyperedges without an entry are empty, items without one isolated.
+    kept as ``edge_weight``, in the type of a tensor, or in torch's default type for arrays and SciPy. Hyperedges
+    without an entry are empty, items without one isolated.
 
     Args:
         matrix: ``[N, E]``: a tensor, dense or sparse (COO, CSR, CSC), an array, or any SciPy sparse matrix; or a
@@ -142,7 +143,8 @@ def _entries(matrix: Any, where: str) -> tuple[Tensor, Tensor, tuple[int, int]]:
             index, values, shape = coo.indices(), coo.values(), tuple(coo.shape)
     else:
         raise ValueError(f"{where} must be a tensor, an array or a SciPy sparse matrix (got {type(matrix).__name__})")
-    values = values if values.is_floating_point() else values.float()
+    if not isinstance(matrix, Tensor) or not values.is_floating_point():
+        values = values.to(torch.get_default_dtype())
     check_finite(values, where)
     return index, values, (int(shape[0]), int(shape[1]))
 

@@ -64,6 +64,9 @@ def test_frames_of_ones_own() -> None:
     assert data.validate()
     assert data["user"].item_id == ["7", "8"]
     assert data["user"].x.tolist() == [[1.0, 0.5], [2.0, 1.5]]
+    assert data["user"].x.dtype == torch.float32
+    kept = from_frames(items, {}, dtype=None)
+    assert kept["user"].x.dtype == torch.float64
     assert data["user"].age.tolist() == [30, 40]
     assert data.relation("rates").modalities == ("film", "user")
     assert data.relation("rates").index.tolist() == [[2, 0], [1, 0]]
