@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from math import ceil
 
 import torch
 from torch import Tensor
+from torch_geometric.data.storage import NodeStorage
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.nn.models.inputs import ModelInputs
 from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
+from hyperlearn_pyg.transforms._common import SEEN_BY
 
 #: For each relation the positions of the targets of a step; None where the step takes every entry.
 Batch = Mapping[str, Tensor] | None
@@ -51,7 +54,19 @@ def hold_out(data: MultiModalHeteroData, fraction: float, seed: int) -> MultiMod
         train = split_positions(data, name, ("train",))
         generator = torch.Generator().manual_seed(derive_seed(seed, number))
         held = train[torch.randperm(len(train), generator=generator).to(train.device)[: int(fraction * len(train))]]
+        _warn_of_graphs(store, held, name)
         none = torch.zeros(data.relation(name).num_hyperedges, dtype=torch.bool, device=train.device)
         store.val_mask = none.index_fill(0, held, True)
         store.train_mask = none.index_fill(0, train, True) & ~store.val_mask
     return data
+
+
+def _warn_of_graphs(store: NodeStorage, held: Tensor, name: str) -> None:
+    """Warn where graphs were made from the entries that validation now takes."""
+    graphs = [key.removeprefix(SEEN_BY) for key, seen in store.items() if key.startswith(SEEN_BY) and seen[held].any()]
+    if graphs:
+        warnings.warn(
+            f"validation entries are drawn from the training entries of {name!r}, which {', '.join(graphs)} was made "
+            "from: validation will look too good. Split with RandomRelationSplit(val=...) before making graphs",
+            stacklevel=2,
+        )

@@ -87,6 +87,14 @@ def test_given_validation_entries_stay() -> None:
     assert hold_out(make(10, val=[]), 0.5, 0)["r"].val_mask.sum() == 5
 
 
+def test_a_graph_made_from_what_validation_takes_is_told() -> None:
+    data = make(10)
+    data["r"].seen_by_cooccurs = torch.ones(10, dtype=torch.bool)
+    with pytest.warns(UserWarning, match=r"of 'r', which cooccurs was made from: .* before making graphs"):
+        hold_out(data, 0.5, 0)
+    hold_out(make(10, val=[1]), 0.5, 0)  # no warning: split before
+
+
 def test_the_seed_chooses() -> None:
     masks = [tuple(hold_out(make(40), 0.5, seed)["r"].val_mask.tolist()) for seed in (0, 0, 1)]
     assert masks[0] == masks[1] != masks[2]
