@@ -45,6 +45,7 @@ def to_frames(data: MultiModalHeteroData) -> Frames:
 
     Attributes with one row an item, hyperedge or edge become columns: one for numbers and strings, ``name_0``,
     ``name_1``, ... for tensors ``[N, F]``. Others (of more dimensions, or of no rows) are left out.
+    In the form with one row a hyperedge, memberships lose any other order than that of the hyperedges.
 
     Raises:
         ValueError: an attribute has the name of a slot, or a missing count.

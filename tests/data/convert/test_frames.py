@@ -26,6 +26,9 @@ def test_round_trip(arbitrary: Any, same: Any, draw: st.DataObject) -> None:
         if any("edge_weight" in data[slot] for slot in view.slots):
             for slot in view.slots:
                 data[slot].edge_weight = data[slot].get("edge_weight", torch.ones(data[slot].edge_index.size(1)))
+        elif view.is_uniform:  # the rows of a table have the order of the hyperedges
+            for slot, row in zip(view.slots, view.index, strict=True):
+                data[slot].edge_index = torch.stack([row, torch.arange(len(view))])
     frames = to_frames(data)
     assert {name: len(frame) for name, frame in frames.items.items()} == {m: data[m].num_nodes for m in data.modalities}
     same(from_frames(*frames), data)

@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Batch
 
+from hyperlearn_pyg._optional import available
 from hyperlearn_pyg.data import MultiModalHeteroData, convert
 
 
-def pairs(data: MultiModalHeteroData, name: str) -> list[list[list[int]]]:
+def pairs(data: MultiModalHeteroData, name: str) -> list[Any]:
     view = data.relation(name)
-    return [view.incidence(i).tolist() for i in range(view.order)]
+    return [sorted(view.incidence(i).t().tolist()) for i in range(view.order)]
 
 
 @pytest.mark.slow
@@ -39,6 +40,8 @@ def test_conversions(arbitrary: Any, same: Any, tmp_path: Path, draw: st.DataObj
     again = convert.from_frames(*convert.to_frames(data))
     for name in data.hyperedge_types:
         assert pairs(again, name) == pairs(data, name)
+        if available("xgi"):
+            assert pairs(convert.from_xgi(convert.to_xgi(data)), name) == pairs(data, name)
         matrix = convert.to_incidence(data, name, layout="coo")
         view = data.relation(name)
         back = convert.from_incidence(matrix, sizes=dict(zip(view.modalities, view.sizes, strict=True)))
