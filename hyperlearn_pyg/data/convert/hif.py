@@ -29,10 +29,11 @@ _METADATA = "hif_metadata"
 def to_hif(data: MultiModalHeteroData, path: str | os.PathLike[str], *, relations: Sequence[str] | None = None) -> None:
     """Write data as a file in the hypergraph interchange format, HIF (Coll et al., Network Science 13, 2025, e21).
 
-    Each node has the attribute ``modality``, each edge ``relation``, and each incidence of a slot with a role ``role``.
-    Nodes are called by ``item_id`` or, without it, by number, with ``modality/`` before it where there are several.
-    Edges within a modality become edges with two nodes. What JSON cannot say (types, shapes, slots without a member) is
-    in the metadata below ``hyperlearn_pyg``, so that :func:`from_hif` gives the very same data.
+    Each node has the attribute ``modality``, each edge ``relation``, and each incidence of a slot with a role ``role``;
+    if all roles are ``head`` and ``tail``, the network is directed instead. Nodes are called by ``item_id`` or, without
+    it, by number, with ``modality/`` before it where there are several. Edges within a modality become edges with two
+    nodes. What JSON cannot say (types, shapes, slots without a member) is in the metadata below ``hyperlearn_pyg``, so
+    that :func:`from_hif` gives the very same data.
 
     The file is written whole or not at all, one record a line, and compressed where its name ends in ``.gz``.
 
@@ -93,14 +94,15 @@ def from_hif(
 def _lines(records: Records) -> Iterator[str]:
     """Return the file piece by piece."""
     metadata = dict((records.header or {}).get("attributes", {}).get(_METADATA, {}).get("value", {}))
-    yield '{"network-type": "undirected",\n"metadata": '
+    directed = bool(records.role) and set(records.role) <= set(_DIRECTIONS)
+    yield f'{{"network-type": "{_NETWORKS[directed]}",\n"metadata": '
     yield _dump({**metadata, HEADER: records.header}, "the metadata")
     incidences = (
         {
             "edge": records.edge_id[edge],
             "node": records.node_id[node],
             **({} if weight is None else {"weight": weight}),
-            **({} if role is None else {"attrs": {ROLE: role}}),
+            **({} if role is None else {"direction": role} if directed else {"attrs": {ROLE: role}}),
         }
         for edge, node, role, weight in zip(records.edge, records.node, records.role, records.weight, strict=True)
     )

@@ -138,13 +138,17 @@ def test_foreign_modalities_and_types(tmp_path: Path) -> None:
     assert data.relation("hyperedge").index.shape if data.relation("hyperedge").is_uniform else True
 
 
-def test_directed_and_simplicial(tmp_path: Path) -> None:
+def test_directed_and_simplicial(tmp_path: Path, same: Any) -> None:
     rows = [{"edge": 0, "node": 0, "direction": "tail"}, {"edge": 0, "node": 1, "direction": "head"}]
     path = write(tmp_path / "a.json", **{"network-type": "directed", "incidences": rows})
     data = from_hif(path)
     assert data.relation("hyperedge").roles == ("tail", "head")
     assert data.relation("hyperedge").index.tolist() == [[0], [1]]
     assert "item_id" not in data["node"]
+    to_hif(data, path)
+    content = json.loads(path.read_text())
+    assert (content["network-type"], content["incidences"]) == ("directed", rows)
+    same(from_hif(path), data)
     path = write(tmp_path / "b.json", **{"network-type": "asc", "incidences": [{"edge": 0, "node": 0}]})
     assert from_hif(path).relation("hyperedge").index.tolist() == [[0]]
 
