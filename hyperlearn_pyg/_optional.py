@@ -5,7 +5,14 @@ import importlib.util
 from types import ModuleType
 
 #: Import name of an optional package -> the extra of this package that installs it.
-EXTRAS = {"faiss": "knn", "torch_scatter": "accel", "torch_sparse": "accel", "tensorboard": "viz"}
+EXTRAS = {
+    "faiss": "knn",
+    "hypergraphx": "interop",
+    "tensorboard": "viz",
+    "torch_scatter": "accel",
+    "torch_sparse": "accel",
+    "xgi": "interop",
+}
 
 
 def available(name: str) -> bool:

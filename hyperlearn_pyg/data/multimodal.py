@@ -73,8 +73,9 @@ class MultiModalHeteroData(HeteroData):
         for key, value in attrs.items():
             if value is not None:
                 stored[key] = _checks.check_attribute(key, value, f"'{key}' of modality '{name}'", size=size)
-        self[name].num_nodes = size
-        self[name].update(stored)
+        store = self.get_node_store(name)  # data[name] may find an edge type whose relation is called so
+        store.num_nodes = size
+        store.update(stored)
         return self
 
     def add_hyperedges(
@@ -130,8 +131,9 @@ class MultiModalHeteroData(HeteroData):
             for key, entry in {"value": value, "weight": weight, **attrs}.items()
             if entry is not None
         }
-        self[name].num_nodes = size
-        self[name].update(stored)
+        store = self.get_node_store(name)  # data[name] may find an edge type whose relation is called so
+        store.num_nodes = size
+        store.update(stored)
         for slot, index in edge_index.items():
             self[slot].edge_index = index
             if slot in edge_weight:

@@ -341,3 +341,15 @@ def test_a_dotted_role_is_told_to_be_a_pair():
     data = MultiModalHeteroData().add_modality("user", num_nodes=3)
     with pytest.raises(ValueError, match=r"A slot with a role is a pair here: \('user', 'follower'\)"):
         data.add_hyperedges("follows", torch.tensor([[0], [1]]), modalities=("user.follower", "user.followee"))
+
+
+def test_a_name_that_an_edge_type_bears_makes_a_store_of_its_own() -> None:
+    data = MultiModalHeteroData().add_modality("user", num_nodes=3)
+    data["user", "knn", "user"].edge_index = torch.tensor([[0], [1]])
+    data["user", "likes", "user"].edge_index = torch.tensor([[0], [2]])
+    data = data.add_hyperedges("knn", {"user": [[0, 1], [2]]}).add_modality("likes", num_nodes=2)
+    assert data["knn"].num_nodes == 2
+    assert data["likes"].num_nodes == 2
+    assert data["user", "knn", "user"].edge_index.tolist() == [[0], [1]]
+    assert data.hyperedge_types == ["knn"]
+    assert data.modalities == ["user", "likes"]
