@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -49,13 +50,16 @@ class HypergraphLayer(MessagePassing):
     def read(self, x: Tensor | tuple[Tensor, Tensor | None], *given: Any) -> Step:
         """Check the arguments of a call, those of :func:`read_step` behind the layer, and bring them into one form.
 
-        A layer of one direction takes one tensor for both sides: the rows of a graph.
+        A layer of one direction takes one tensor for both sides, the rows of a graph, unless the target's number of
+        rows is given and is another.
 
         Raises:
             ValueError: a shape or an index does not fit.
         """
         if isinstance(x, Tensor) and self.direction != "auto":
-            x = (x, x)
+            columns, size = given[3], given[5]
+            columns = size[1] if columns is None and size is not None else columns
+            x = (x, x if columns is None or columns == x.size(-2) else None)
         self._check_features(x)
         self._check_type(x[0] if isinstance(x, tuple) else x)
         step = read_step(self, x, *given)
@@ -112,6 +116,8 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def check_channels(name: str, value: int, *, lazy: bool = False) -> None:
     """Refuse a number of channels below one; ``-1``, where ``lazy``, stands for the first input's."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"'{name}' must be a whole number (got {value!r})")
     if value < 1 and not (lazy and value == -1):
         raise ValueError(f"'{name}' must be at least 1{', or -1 to take it from the first input' * lazy} (got {value})")
 

@@ -57,6 +57,8 @@ class ChebHypergraphConv(HypergraphLayer):
         validate: bool = True,
     ) -> None:
         super().__init__(cached=cached, validate=validate)
+        if isinstance(in_channels, tuple):
+            raise ValueError("'in_channels' must be one number: powers of the Laplacian lead from nodes to nodes only")
         check_channels("in_channels", in_channels, lazy=True)
         check_channels("out_channels", out_channels)
         check_channels("K", K)

@@ -172,6 +172,11 @@ class HeteroHypergraphConv(Module):
             hyperedge_weight = members.weight if hyperedge_weight is None else hyperedge_weight
             num_edges = members.num_hyperedges if num_edges is None else num_edges
             members = {slot: members.incidence(s) for s, slot in enumerate(members.slots)}
+        if not isinstance(members, Mapping):
+            raise ValueError(
+                "'members' must be data.relation(NAME), or a mapping (modality, name, set) -> hyperedge_index "
+                f"(got {type(members).__name__})"
+            )
         self._check(x_dict, members)
         names = [m for m in self.in_channels if m in x_dict]
         parts = _parts({m: x_dict[m].size(-2) for m in names}, members, incidence_weight or {})

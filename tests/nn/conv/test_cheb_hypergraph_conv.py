@@ -90,3 +90,8 @@ def test_errors() -> None:
         ChebHypergraphConv(2, 2, 0)
     with pytest.raises(ValueError, match="'kind' must be"):
         ChebHypergraphConv(2, 2, 1, kind="tree")
+
+
+def test_a_pair_of_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match="from nodes to nodes only"):
+        ChebHypergraphConv((-1, -1), 4, K=2)  # type: ignore[arg-type]

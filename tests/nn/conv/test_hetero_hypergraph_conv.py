@@ -285,3 +285,10 @@ def test_errors() -> None:
         HeteroHypergraphConv({"a": 3}, 2, heads=2)
     with pytest.raises(ValueError, match="'return_attention_weights' goes with use_attention=True"):
         conv(x_dict, {slot: index}, return_attention_weights=True)
+
+
+@pytest.mark.parametrize("members", ["rates", [torch.zeros(2, 0).long()], MultiModalHeteroData()])
+def test_members_must_be_a_relation_or_a_mapping(members: Any) -> None:
+    conv = HeteroHypergraphConv({"user": 3}, 2)
+    with pytest.raises(ValueError, match=r"'members' must be data.relation\(NAME\), or a mapping"):
+        conv({"user": torch.ones(2, 3)}, members)

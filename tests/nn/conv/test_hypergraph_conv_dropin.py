@@ -324,6 +324,14 @@ def test_cache_is_shared_and_can_be_off(monkeypatch: pytest.MonkeyPatch) -> None
     assert built == 4
 
 
+def test_one_tensor_goes_one_direction_to_a_number_of_targets() -> None:
+    x, index, _, _ = problem()
+    conv = HypergraphConv(6, 4, direction="to_hyperedge")
+    expected = conv((x, None), index, size=(N, M))
+    assert torch.equal(conv(x, index, num_edges=M), expected)
+    assert torch.equal(conv(x, index, size=(N, M)), expected)
+
+
 def test_clear_errors() -> None:
     x, index, weight, attr = problem()
     conv, attentive = HypergraphConv(6, 4), HypergraphConv(6, 4, True)
@@ -352,6 +360,7 @@ def test_clear_errors() -> None:
         (r"'x' is of type torch.int64", lambda: conv(x.long(), index, num_edges=M)),
         (r"'dropout' must lie in \[0, 1\] \(got 2.0\)", lambda: HypergraphConv(6, 4, True, dropout=2.0)),
         (r"'aggr' is 'add' in every hypergraph layer \(got 'max'\)", lambda: HypergraphConv(6, 4, aggr="max")),
+        (r"'in_channels' must be a whole number \(got '8'\)", lambda: HypergraphConv("8", 4)),
         (r"'flow' is 'source_to_target'", lambda: HypergraphConv(6, 4, flow="target_to_source")),
         (r"'hyperedge_weight' must have 9 rows", lambda: conv(x, index, weight, num_edges=9)),
         (r"'hyperedge_attr' must have 9 rows", lambda: conv(x, index, None, attr, num_edges=9)),
