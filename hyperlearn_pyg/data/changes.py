@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch_geometric.data import HeteroData
 
 from hyperlearn_pyg.data import subsets
+from hyperlearn_pyg.data._marks import drop_marks, graph_marks, rename_marks, seen_key
 from hyperlearn_pyg.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ D = TypeVar("D", bound="MultiModalHeteroData")
 
 def remove_modality(data: D, name: str, *, hyperedges: subsets.Rule | Mapping[str, subsets.Rule] = "refuse") -> D:
     """Remove a modality with its items, edges and slots, in place.
+
+    Relations forget the graphs that go with it (``seen_by_GRAPH``).
 
     Args:
         name: the modality.
@@ -42,14 +45,19 @@ def remove_modality(data: D, name: str, *, hyperedges: subsets.Rule | Mapping[st
                 "becomes of their hyperedges by hyperedges='keep' (without these members), 'drop' or the number of "
                 "members that must be left"
             )
-        subsets.discard(data, [name])
+        _discard(data, name)
         return data
     rest = [modality for modality in known if modality != name]
-    return _become(data, subsets.modality_subgraph(data, rest, hyperedges=hyperedges))
+    graphs = graph_marks(data)
+    _become(data, subsets.modality_subgraph(data, rest, hyperedges=hyperedges))
+    drop_marks(data, graphs)
+    return data
 
 
 def remove_hyperedges(data: D, name: str) -> D:
     """Remove a hyperedge set with its memberships, in place; the items stay.
+
+    The relation that it was made from forgets it (``seen_by_NAME``).
 
     Returns:
         The data object itself.
@@ -58,7 +66,7 @@ def remove_hyperedges(data: D, name: str) -> D:
         ValueError: there is no such hyperedge set.
     """
     data.relation(name)
-    subsets.discard(data, [name])
+    _discard(data, name)
     return data
 
 
@@ -66,7 +74,8 @@ def rename(data: D, name: str, new_name: str) -> D:
     """Rename a modality, a hyperedge set or any node type, in place.
 
     Node types and edge types keep their places, so that slots and modalities keep their order. Without hyperedge sets
-    the renamed types come last, as PyG puts them.
+    the renamed types come last, as PyG puts them. What relations remember of graphs made from them
+    (``seen_by_GRAPH``) takes the new name too.
 
     Returns:
         The data object itself.
@@ -80,6 +89,7 @@ def rename(data: D, name: str, new_name: str) -> D:
     if new_name == name:
         return data
     data._check_new_name(new_name)
+    marks = graph_marks(data)
     private = data._global_store.__dict__
     private.pop("_edge_attrs", None)  # what PyG remembers of edge types by name
     if not data.hyperedge_types:
@@ -89,10 +99,19 @@ def rename(data: D, name: str, new_name: str) -> D:
             data.__dict__[part] = {_renamed(key, name, new_name): store for key, store in getattr(data, part).items()}
             for key, store in data.__dict__[part].items():
                 store._key = key
+    stay = {key for graph, key in marks.items() if _renamed(graph, name, new_name) == graph}
+    new_keys = {key: seen_key(_renamed(graph, name, new_name)) for graph, key in marks.items() if key not in stay}
+    rename_marks(data, new_keys)
     for part in ("_slice_dict", "_inc_dict"):  # a batch can still give back its graphs
         if part in private:
-            private[part] = _renamed_slices(private[part], name, new_name)
+            private[part] = _renamed_slices(private[part], name, new_name, new_keys)
     return data
+
+
+def _discard(data: MultiModalHeteroData, name: str) -> None:
+    graphs = graph_marks(data)
+    subsets.discard(data, [name])
+    drop_marks(data, graphs)
 
 
 def _renamed(key: Any, name: str, new_name: str) -> Any:
@@ -101,17 +120,22 @@ def _renamed(key: Any, name: str, new_name: str) -> Any:
     return new_name if key == name else key
 
 
-def _renamed_slices(slices: Mapping[Any, Any], name: str, new_name: str) -> dict[Any, Any]:
-    """Rename the stores in the slices of a batch, and in the layouts of its graphs."""
-    return {
-        _renamed(key, name, new_name): value
-        if key != "_layouts"
-        else {
-            number: [(_renamed(store, name, new_name), attrs) for store, attrs in layout]
-            for number, layout in value.items()
-        }
-        for key, value in slices.items()
-    }
+def _renamed_slices(slices: Mapping[Any, Any], name: str, new_name: str, new_keys: Mapping[str, str]) -> dict[Any, Any]:
+    """Rename the stores and marks in the slices of a batch, and in the layouts of its graphs."""
+    out: dict[Any, Any] = {}
+    for key, value in slices.items():
+        if key == "_layouts":
+            out[key] = {
+                number: [
+                    (_renamed(store, name, new_name), [new_keys.get(a, a) for a in attrs]) for store, attrs in layout
+                ]
+                for number, layout in value.items()
+            }
+        elif isinstance(value, Mapping):
+            out[_renamed(key, name, new_name)] = {new_keys.get(attr, attr): part for attr, part in value.items()}
+        else:
+            out[_renamed(key, name, new_name)] = value
+    return out
 
 
 def _become(data: D, other: D) -> D:

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch_geometric.data.storage import NodeStorage
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data._marks import SEEN_BY
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.nn.models.inputs import ModelInputs
 from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
-from hyperlearn_pyg.transforms._common import SEEN_BY
 
 #: For each relation the positions of the targets of a step; None where the step takes every entry.
 Batch = Mapping[str, Tensor] | None

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,13 +8,11 @@ from torch import Tensor
 from torch_geometric.typing import EdgeType
 
 from hyperlearn_pyg.data import MultiModalHeteroData, Relation
+from hyperlearn_pyg.data._marks import seen_key
 from hyperlearn_pyg.data._members import Slot
 from hyperlearn_pyg.data._rows import forget_graphs
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.errors import did_you_mean
-
-#: What a relation remembers of a graph made from it: ``seen_by_GRAPH``, bool ``[E]``.
-SEEN_BY = "seen_by_"
 
 
 def check_choice(value: Any, choices: Iterable[str], where: str) -> None:
@@ -98,12 +95,6 @@ def note_seen(data: MultiModalHeteroData, relation: Relation, graph: str | EdgeT
     """Let a relation remember which of its hyperedges went into a new graph, for :func:`check_leaks`."""
     data[relation.name][seen_key(graph)] = seen.clone()
     forget_graphs(data)
-
-
-def seen_key(graph: str | EdgeType) -> str:
-    """Return the attribute under which a relation remembers a graph or a hyperedge set."""
-    name = graph if isinstance(graph, str) else "_".join(graph[:2])
-    return SEEN_BY + re.sub(r"\W", "_", name)
 
 
 def replace_set(data: MultiModalHeteroData, name: str, mark: str) -> None:

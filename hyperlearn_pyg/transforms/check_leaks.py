@@ -13,16 +13,15 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.data import BaseData
 
 from hyperlearn_pyg.data import MultiModalHeteroData, Relation
+from hyperlearn_pyg.data._marks import SEEN_BY, graph_marks
 from hyperlearn_pyg.data._members import Slot
 from hyperlearn_pyg.data.relation import is_membership
 from hyperlearn_pyg.data.splits import SPLITS
 from hyperlearn_pyg.transforms._common import (
-    SEEN_BY,
     find_slots,
     held_out,
     modality_names,
     same_tuples,
-    seen_key,
     training_mask,
 )
 
@@ -40,7 +39,8 @@ def check_leaks(
 
     Read off the data: no hyperedge and no tuple is in two parts; no graph or set that a transform of this package made
     from a relation (co-occurrence, projection, expansion) was made from hyperedges that are held out now, as happens
-    when the split is drawn after the graph. ``cold`` and ``in_time`` check what splits by item and time promise.
+    when the split is drawn after the graph (told by the marks ``seen_by_GRAPH`` of relations, also where no graph of that
+    name is left). ``cold`` and ``in_time`` check what splits by item and time promise.
 
     For anything else there is ``make``. It is called with the data, and with a copy in which every tuple held out for
     validation or test is some other one, with another value, weight and time. What it returns must be bit-identical,
@@ -96,13 +96,21 @@ def _relation_leaks(data: MultiModalHeteroData, relation: Relation, cold: Slot |
 
 
 def _graph_leaks(data: MultiModalHeteroData, relation: Relation, held: Tensor) -> Iterator[str]:
-    graphs = {seen_key(name): name for name in data.hyperedge_types}
-    graphs |= {seen_key(t): str(t) for t in data.edge_types if not is_membership(t)}
+    graphs = {key: graph for graph, key in graph_marks(data).items()}
     for key, seen in data[relation.name].items():
-        if key.startswith(SEEN_BY) and key in graphs and bool((seen & held).any()):
+        if not key.startswith(SEEN_BY) or not bool((seen & held).any()):
+            continue
+        made = (
+            f"made from {int((seen & held).sum())} hyperedges of relation '{relation.name}' that are held out now, "
+            f"the first is {_first(seen & held)}"
+        )
+        if key in graphs:
+            yield f"graph or set {graphs[key]} was {made}: make it after the split"
+        else:
             yield (
-                f"graph or set {graphs[key]} was made from {int((seen & held).sum())} hyperedges of relation "
-                f"'{relation.name}' that are held out now, the first is {_first(seen & held)}: make it after the split"
+                f"graph or set {key.removeprefix(SEEN_BY)!r} was {made}, and there is none of that name any more. If "
+                "it was renamed or copied by hand, make it again after the split; if it is gone, clear its mark: "
+                f"del data[{relation.name!r}][{key!r}]"
             )
 
 

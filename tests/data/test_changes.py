@@ -104,3 +104,37 @@ def test_plain_data_is_renamed_as_pyg_does() -> None:
         order.append((data.node_types, data.edge_types))
     assert order[0] == order[1]
     assert [attr.edge_type for attr in data.get_all_edge_attrs()] == data.edge_types
+
+
+def marked() -> MultiModalHeteroData:
+    data = MultiModalHeteroData().add_modality("a", num_nodes=2).add_modality("b", num_nodes=2)
+    data["a", "knn", "a"].edge_index = torch.tensor([[0], [1]])
+    data.add_hyperedges("r", {"a": [0, 1], "b": [1, 0]}).add_hyperedges("s", {"b": [0]})
+    data["r"].seen_by_a_knn = torch.tensor([True, False])
+    data["r"].seen_by_s = torch.tensor([False, True])
+    data["r"].value = torch.ones(2)
+    return data
+
+
+def test_marks_of_graphs_are_renamed_with_them() -> None:
+    data = marked().rename("a", "film club").rename("s", "t").rename("r", "q").rename("b", "c")
+    assert list(data["q"].keys()) == ["num_nodes", "seen_by_film_club_knn", "seen_by_t", "value"]
+    assert data["q"].seen_by_t.tolist() == [False, True]
+    batch = Batch.from_data_list([marked(), marked().remove_hyperedges("s")]).rename("a", "z").rename("s", "t")
+    assert [list(graph["r"].keys())[1:3] for graph in batch.to_data_list()] == [
+        ["seen_by_z_knn", "seen_by_t"],
+        ["seen_by_z_knn", "value"],
+    ]
+    both = marked()
+    both["r"].seen_by_t = torch.tensor([True, False])  # of a graph that was there under the new name
+    assert both.rename("s", "t")["r"].seen_by_t.tolist() == [True, True]
+
+
+def test_marks_of_removed_graphs_go() -> None:
+    assert "seen_by_s" not in marked().remove_hyperedges("s")["r"]
+    data = marked().remove_modality("a", hyperedges="keep")
+    assert list(data["r"].keys()) == ["num_nodes", "seen_by_s", "value"]
+    batch = Batch.from_data_list([marked(), marked()])
+    again = copy.copy(batch).remove_hyperedges("s").to_data_list()
+    assert [graph["r"].seen_by_a_knn.tolist() for graph in again] == [[True, False]] * 2
+    assert "seen_by_s" in batch.to_data_list()[1]["r"]

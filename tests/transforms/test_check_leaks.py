@@ -150,10 +150,29 @@ def test_a_graph_made_before_the_split_is_found(transform: T.BaseTransform) -> N
     assert check_leaks(transform(later))
 
 
-def test_a_graph_that_is_gone_does_not_count() -> None:
+def test_a_renamed_graph_counts() -> None:
+    for transform, old in ((ProjectedHyperedges("tags", "user", by="tag"), "tags_user_by_tag"), (None, "user")):
+        data = (transform or CoOccurrenceGraph("tags", "user"))(small(0)).rename(old, "new name")
+        later = RandomRelationSplit("tags", seed=3)(data)
+        with pytest.raises(ValueError, match=r"graph or set .*new name.* was made from .* make it after the split"):
+            check_leaks(later)
+
+
+def test_a_graph_moved_by_hand_counts_until_its_mark_is_cleared() -> None:
     data = RandomRelationSplit("rates", seed=3)(CoOccurrenceGraph("rates", "user")(small(0)))
+    data["user", "friend", "user"].edge_index = data["user", "cooccurs", "user"].edge_index
     del data["user", "cooccurs", "user"]
+    with pytest.raises(
+        ValueError, match=r"none of that name .* clear .*del data\['rates'\]\['seen_by_user_cooccurs'\]"
+    ):
+        check_leaks(data)
+    del data["rates"]["seen_by_user_cooccurs"]
     assert check_leaks(data)
+
+
+def test_a_graph_that_was_removed_does_not_count() -> None:
+    data = RandomRelationSplit("tags", seed=3)(ProjectedHyperedges("tags", "user", by="tag")(small(0)))
+    assert check_leaks(data.remove_hyperedges("tags_user_by_tag"))
 
 
 def test_parts_that_overlap_are_found() -> None:
