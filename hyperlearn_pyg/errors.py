@@ -9,6 +9,11 @@ class InputError(ValueError):
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the candidate closest to ``name``, or an empty string."""
-    close = difflib.get_close_matches(str(name), [str(c) for c in candidates], n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """Return ``" Did you mean 'x'?"`` for the candidate closest to ``name``, or an empty string, whatever the case."""
+    wanted, known = str(name), [str(c) for c in candidates]
+    close = difflib.get_close_matches(wanted.casefold(), {c.casefold(): None for c in known}, n=1)
+    if not close:
+        return ""
+    alike = [c for c in known if c.casefold() == close[0]]
+    best = max(alike, key=lambda c: difflib.SequenceMatcher(None, wanted, c).ratio())
+    return f" Did you mean {best!r}?"

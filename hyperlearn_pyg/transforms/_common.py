@@ -47,6 +47,23 @@ def modality_names(data: MultiModalHeteroData, wanted: str | Iterable[str] | Non
     return names
 
 
+def modalities_with(data: MultiModalHeteroData, attribute: str, where: str, others: Iterable[str] = ()) -> list[str]:
+    """Return the modalities that have an attribute; an error where none of them has.
+
+    Args:
+        data: the data; without modalities nothing is missing.
+        attribute: the attribute.
+        where: the argument that asks for it, as the error calls it.
+        others: what else the argument may be.
+    """
+    names = [name for name in data.modalities if attribute in data[name]]
+    if data.modalities and not names:
+        there = {name: [key for key in data[name] if key != "num_nodes"] for name in data.modalities}
+        hint = did_you_mean(attribute, [*others, *(key for keys in there.values() for key in keys)])
+        raise ValueError(f"{where}: no modality has the attribute {attribute!r} (attributes: {there}).{hint}")
+    return names
+
+
 def relation_names(data: MultiModalHeteroData, wanted: str | Iterable[str] | None) -> list[str]:
     """Return the relations that an argument names; all for :obj:`None`."""
     if wanted is None:

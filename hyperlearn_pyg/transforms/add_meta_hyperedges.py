@@ -11,7 +11,8 @@ from torch_geometric.transforms import BaseTransform
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._rows import forget_graphs
-from hyperlearn_pyg.transforms._common import check_sizes, modality_names, replace_set
+from hyperlearn_pyg.errors import did_you_mean
+from hyperlearn_pyg.transforms._common import check_sizes, modalities_with, modality_names, replace_set
 
 
 @functional_transform("add_meta_hyperedges")
@@ -25,7 +26,8 @@ class AddMetaHyperedges(BaseTransform):
     Args:
         by: ``"all"`` for one hyperedge of the whole modality; ``"kmeans"`` for clusters of the features ``x``; or an
             attribute of the item store: a list of strings such as ``"item_label"`` (an empty one is no category), whole
-            numbers ``[N]`` (a negative one is no category), or a bool matrix ``[N, C]`` (each column a category).
+            numbers ``[N]`` (a negative one is no category), or a bool matrix ``[N, C]`` (each column a category;
+            numbers 0 and 1 will do).
             Mind that an attribute which is to be predicted gives the answer away.
         modalities: one modality or several; :obj:`None` for all that have what ``by`` reads.
         num_clusters: how many clusters, at most.
@@ -35,8 +37,8 @@ class AddMetaHyperedges(BaseTransform):
         name: the name of the set, where ``modalities`` names one modality.
 
     Raises:
-        ValueError: there is no such modality, it lacks the attribute or the attribute is of another kind, an argument
-            is out of range, the name is taken.
+        ValueError: there is no such modality, it lacks the attribute (or all do) or the attribute is of another kind, an
+            argument is out of range, the name is taken.
     """
 
     def __init__(
@@ -67,10 +69,11 @@ class AddMetaHyperedges(BaseTransform):
         names = modality_names(data, self.modalities)
         needed = {"all": "num_nodes", "kmeans": "x"}.get(self.by, self.by)
         if self.modalities is None:
-            names = [name for name in names if needed in data[name]]
+            names = modalities_with(data, needed, f"'by' is {self.by!r}", ("all", "kmeans"))
         for name in names:
             if needed not in data[name]:
-                raise ValueError(f"modality '{name}' has no attribute '{needed}' to take categories from")
+                hint = did_you_mean(needed, ["all", "kmeans", *data[name].keys()])
+                raise ValueError(f"modality '{name}' has no attribute '{needed}' to take categories from.{hint}")
             item, category, words = self._categories(data[name], name)
             self._add(data, name, item, category, words)
             forget_graphs(data)
@@ -123,14 +126,15 @@ class AddMetaHyperedges(BaseTransform):
 
 
 def _of_tensor(value: Tensor, size: int, where: str) -> tuple[Tensor, Tensor]:
-    """Return items and categories of whole numbers ``[N]`` or of a bool matrix ``[N, C]``."""
+    """Return items and categories of whole numbers ``[N]`` or of a bool or 0/1 matrix ``[N, C]``."""
     shape = list(value.shape)
-    if value.dtype == torch.bool and value.dim() == 2 and shape[0] == size:
+    if value.dim() == 2 and shape[0] == size and bool(((value == 0) | (value == 1)).all()):
         item, category = value.nonzero().t()
         return item, category
     if value.is_floating_point() or value.is_complex() or shape != [size]:
         raise ValueError(
-            f"{where} must hold whole numbers [{size}] or a bool matrix [{size}, C] (got {shape}, {value.dtype})"
+            f"{where} must hold whole numbers [{size}] or a bool matrix [{size}, C], which may also be one of numbers "
+            f"0 and 1 (got {shape}, {value.dtype})"
         )
     item = (value >= 0).nonzero().view(-1)
     return item, value.long()[item]

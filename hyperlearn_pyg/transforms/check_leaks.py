@@ -39,8 +39,8 @@ def check_leaks(
 
     Read off the data: no hyperedge and no tuple is in two parts; no graph or set that a transform of this package made
     from a relation (co-occurrence, projection, expansion) was made from hyperedges that are held out now, as happens
-    when the split is drawn after the graph (told by the marks ``seen_by_GRAPH`` of relations, also where no graph of that
-    name is left). ``cold`` and ``in_time`` check what splits by item and time promise.
+    when the split is drawn after the graph: the marks ``seen_by_GRAPH`` of relations tell, and count too where no graph
+    of that name is left. ``cold`` and ``in_time`` check what splits by item and time promise.
 
     For anything else there is ``make``. It is called with the data, and with a copy in which every tuple held out for
     validation or test is some other one, with another value, weight and time. What it returns must be bit-identical,
@@ -58,7 +58,7 @@ def check_leaks(
         raise_on_error: raise with all that was found; otherwise warn of each and return False.
 
     Raises:
-        ValueError: names every leak found.
+        ValueError: names every leak found; there is nothing to check by ``cold`` or ``in_time``.
     """
     if cold is not None:
         modality_names(data, cold if isinstance(cold, str) else cold[0])
@@ -134,6 +134,9 @@ def _cold_leaks(relation: Relation, slots: Sequence[int], train: Tensor, held: T
 
 def _time_leaks(data: MultiModalHeteroData) -> list[str]:
     timed = [(name, data[name].time) for name in data.hyperedge_types if "time" in data[name]]
+    if data.hyperedge_types and not timed:
+        there = {name: list(data[name].keys()) for name in data.hyperedge_types}
+        raise ValueError(f"'in_time' is True, and no relation has 'time' to compare (attributes: {there})")
     train = torch.cat([time[training_mask(data, name)] for name, time in timed] or [torch.empty(0)])
     leaks = []
     for name, time in timed:

@@ -15,7 +15,7 @@ from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._rows import forget_graphs
 from hyperlearn_pyg.ops.nearest import BLOCK as _BLOCK
 from hyperlearn_pyg.ops.nearest import Points, exact, points
-from hyperlearn_pyg.transforms._common import check_choice, modality_names
+from hyperlearn_pyg.transforms._common import check_choice, modalities_with, modality_names
 
 #: Links of a point in the index, and points held at the search while it is built (Malkov and Yashunin 2018).
 _LINKS, _BUILD = 32, 80
@@ -46,7 +46,7 @@ class KNNGraph(BaseTransform):
         recall: modality -> recall of its last approximate graph.
 
     Raises:
-        ValueError: the modality is unknown or has no features, an argument is out of range.
+        ValueError: the modality is unknown or has no features, none of all has, an argument is out of range.
         ImportError: ``"faiss"`` is asked for and not installed.
     """
 
@@ -93,7 +93,7 @@ class KNNGraph(BaseTransform):
 
     def _names(self, data: MultiModalHeteroData) -> list[str]:
         if self.modality is None:
-            return [name for name in data.modalities if "x" in data[name]]
+            return modalities_with(data, "x", "'modality' is None, which stands for all with features")
         names = modality_names(data, self.modality)
         if "x" not in data[self.modality]:
             raise ValueError(f"modality '{self.modality}' has no features 'x' to find neighbours by")

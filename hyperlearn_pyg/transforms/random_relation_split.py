@@ -35,7 +35,7 @@ class RandomRelationSplit(BaseTransform):
       that was there before, in an earlier part, is in no part.
 
     Args:
-        relation: the name of the relation, or several; :obj:`None` for every relation (of the modality, by item).
+        relation: the name of the relation, or several; :obj:`None` for every relation (by item: that has ``modality``).
         val: share for validation, in ``[0, 1)``: of the tuples, or of the items.
         test: share for the test, in ``[0, 1)``.
         seed: the same seed gives the same split; by time nothing is drawn.
@@ -97,10 +97,11 @@ class RandomRelationSplit(BaseTransform):
         modality_names(data, name)
         relations = [data.relation(n) for n in names]
         if self.relation is None:
-            relations = [r for r in relations if name in r.modalities]
+            relations = [r for r in relations if _has(r, modality)]
         ends = [(r, [r.incidence(s).long() for s in find_slots(r, modality)]) for r in relations]
         if not ends:
-            raise ValueError(f"modality '{name}' is in no relation: nothing could be held out")
+            there = {n: list(zip(data.relation(n).modalities, data.relation(n).roles, strict=True)) for n in names}
+            raise ValueError(f"modality {modality!r} is in no relation: nothing could be held out (slots: {there})")
         every = torch.cat([item for _, incidences in ends for item, _ in incidences])
         used = every.unique()
         part = torch.full((int(data[name].num_nodes),), TRAIN, dtype=torch.long, device=every.device)
@@ -152,6 +153,12 @@ def _set_masks(data: MultiModalHeteroData, name: str, part: Tensor) -> None:
         if f"{split}_mask" not in data[name]:
             forget_graphs(data)
         data[name][f"{split}_mask"] = part == number
+
+
+def _has(relation: Relation, slot: Slot) -> bool:
+    if isinstance(slot, str):
+        return slot in relation.modalities
+    return tuple(slot) in zip(relation.modalities, relation.roles, strict=True)
 
 
 def _groups(relation: Relation) -> Tensor:

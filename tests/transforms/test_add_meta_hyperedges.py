@@ -42,6 +42,8 @@ def test_numbers_and_several_categories_an_item() -> None:
     assert out["class"].category.tolist() == [0, 3]
     assert sets(out, "a_by_genre") == [[0, 2], [0, 3]]
     assert out["a_by_genre"].category.tolist() == [0, 2]
+    data["a"].genre = data["a"].genre.float()
+    assert sets(AddMetaHyperedges("genre")(data), "a_by_genre") == [[0, 2], [0, 3]]
 
 
 def test_clusters() -> None:
@@ -81,6 +83,8 @@ def test_small_sizes(size: int, by: str) -> None:
         (("kmeans", "b"), {}, "modality 'b' has no attribute 'x'"),
         (("colour", "a"), {}, "modality 'a' has no attribute 'colour'"),
         (("x", "a"), {}, r"'x' of modality 'a' must hold whole numbers \[4\] or a bool matrix \[4, C\]"),
+        (("item_lable",), {}, "'by' is 'item_lable': no modality has .* Did you mean 'item_label'"),
+        (("item_lable", "a"), {}, "has no attribute 'item_lable' .* Did you mean 'item_label'"),
         (("short", "a"), {}, "'short' of modality 'a' must have one entry an item: 4 .*3"),
         (("all",), {"name": "n"}, "'name' goes with one modality"),
         (("all",), {"num_clusters": 0}, "'num_clusters' must be at least 1"),

@@ -206,7 +206,9 @@ def test_what_splits_promise(make_data: Make) -> None:
 def test_small_sizes(make_data: Make, size: int) -> None:
     assert check_leaks(make_data((size, size), size, 0), GRAPHS, cold="a", in_time=True)
     assert check_leaks(MultiModalHeteroData(), KNNGraph())
-    assert check_leaks(_without_masks(small(0)), in_time=True)
+    assert check_leaks(MultiModalHeteroData(), in_time=True)
+    with pytest.raises(ValueError, match=r"'in_time' is True, and no relation has 'time' .*'rates': "):
+        check_leaks(small(0), in_time=True)
 
 
 @pytest.mark.slow

@@ -168,5 +168,12 @@ def test_bad_arguments(kwargs: dict[str, Any], text: str) -> None:
         KNNGraph(**kwargs)(items(torch.ones(2, 2)))
 
 
+def test_no_features_anywhere_is_told() -> None:
+    data = MultiModalHeteroData().add_modality("a", num_nodes=2, y=torch.zeros(2))
+    with pytest.raises(ValueError, match=r"'modality' is None.*no modality has the attribute 'x' .*'a': \['y'\]"):
+        KNNGraph()(data)
+    assert KNNGraph()(MultiModalHeteroData()).edge_types == []
+
+
 def test_repr() -> None:
     assert repr(KNNGraph("user", 3)) == "KNNGraph('user', k=3, metric='cosine')"

@@ -166,7 +166,7 @@ def test_bad_shares(val: float, test: float) -> None:
         ({"by": "item", "modality": "z"}, "no modality 'z'"),
         ({"by": "item", "modality": "c"}, "modality 'c' is in no relation"),
         ({"by": "item", "modality": "c", "relation": "r"}, "relation 'r' has no modality 'c'"),
-        ({"by": "item", "modality": ("a", "x")}, "no modality .*'a', 'x'"),
+        ({"by": "item", "modality": ("a", "x")}, r"modality \('a', 'x'\) is in no relation.*slots"),
         ({"by": "time"}, "relation 'r' has no 'time'"),
         ({"by": "time", "relation": "t"}, "'time' of 't' must be finite.*position 1"),
     ],
@@ -177,6 +177,14 @@ def test_bad_arguments(kwargs: dict[str, Any], text: str) -> None:
     data["t"].time = torch.tensor([0.0, torch.nan])
     with pytest.raises(ValueError, match=text):
         RandomRelationSplit(**kwargs)(data)
+
+
+def test_by_role_all_relations_with_that_slot_are_split() -> None:
+    data = relation(torch.tensor([[0, 1], [0, 1]]))
+    data.add_hyperedges("cites", {("a", "from"): [0, 1, 2, 3], ("a", "to"): [1, 2, 3, 0]})
+    out = RandomRelationSplit(by="item", modality=("a", "to"), val=0, test=0.5)(data)
+    assert int(out["cites"].test_mask.sum()) == 2
+    assert "test_mask" not in out["r"]
 
 
 def test_repr() -> None:
