@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,27 @@ class Seeds:
     index: Tensor
     input_id: Tensor
     members: Tensor | None = None
+
+
+def check_keywords(given: Iterable[str], *owners: type) -> None:
+    """Check that keywords are arguments of a loader, the first of ``owners``, or of those that it hands them on to.
+
+    Raises:
+        TypeError: one of them is not.
+    """
+    known = dict.fromkeys(
+        name
+        for owner in owners
+        for name, parameter in list(inspect.signature(owner.__init__).parameters.items())[1:]  # type: ignore[misc]
+        if parameter.kind is not parameter.VAR_KEYWORD
+    )
+    for name in given:
+        if name not in known:
+            others = " or ".join(owner.__name__ for owner in owners[1:])
+            raise TypeError(
+                f"there is no argument {name!r} of {owners[0].__name__}, nor of {others}, which take all others "
+                f"(arguments: {list(known)}).{did_you_mean(name, known)}"
+            )
 
 
 def read_nodes(data: MultiModalHeteroData, given: Input) -> Seeds:

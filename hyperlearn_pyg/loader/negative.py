@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,6 +62,7 @@ class NegativeSampler:
         self.sizes = tuple(int(size) for size in sizes)
         _check_tuples(known, self.sizes, "known")
         order = len(self.sizes)
+        _check_types(slots, num_corrupted, {"weights": weights, "types": types})
         self.slots = sorted(_positive(slot, order, "slots") for slot in (range(order) if slots is None else slots))
         if not self.slots or len(set(self.slots)) < len(self.slots):
             raise ValueError(f"'slots' must name one or more slots, each once (got {slots})")
@@ -308,7 +311,28 @@ def _exponential(count: int, generator: torch.Generator | None, device: torch.de
     return -torch.log1p(-_uniform((count,), generator, device))
 
 
-def _positive(slot: int, order: int, name: str) -> int:
+def _check_types(slots: Any, num_corrupted: Any, tables: Mapping[str, Any]) -> None:
+    if slots is not None and (isinstance(slots, str | Integral) or not hasattr(slots, "__iter__")):
+        raise ValueError(f"'slots' must be a list of the positions of slots, such as [1] (got {slots!r})")
+    if not isinstance(num_corrupted, Integral):
+        raise ValueError(f"'num_corrupted' must be a whole number (got {num_corrupted!r})")
+    for name, table in tables.items():
+        if table is not None and not isinstance(table, Mapping):
+            raise ValueError(f"'{name}' must be a mapping from slot to a tensor (got {type(table).__name__})")
+        for slot, value in (table or {}).items():
+            if not isinstance(value, Tensor):
+                raise ValueError(f"'{name}' of slot {slot!r} must be a tensor (got {type(value).__name__})")
+
+
+def _positive(slot: Any, order: int, name: str) -> int:
+    if isinstance(slot, Tensor) and slot.dim() == 0 and slot.dtype != torch.bool and not slot.is_floating_point():
+        slot = int(slot)
+    if isinstance(slot, bool) or not isinstance(slot, Integral):
+        raise ValueError(
+            f"'{name}' must name slots by their position, whole numbers in [-{order}, {order}) (got {slot!r}): a "
+            "NegativeSampler knows no names of modalities, as RelationLoader does"
+        )
+    slot = int(slot)
     if not -order <= slot < order:
         raise ValueError(f"'{name}' must name slots in [-{order}, {order}) (got {slot})")
     return slot % order

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from torch_geometric.loader import NodeLoader
 from torch_geometric.loader.utils import filter_hetero_data
 from torch_geometric.sampler import HeteroSamplerOutput
@@ -14,7 +15,7 @@ from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._checks import as_tensor, check_shape
 from hyperlearn_pyg.loader._epochs import EpochSampler, Positions, read_batch
 from hyperlearn_pyg.loader._graph import MessageHyperedges
-from hyperlearn_pyg.loader._inputs import Input, Seeds, check_data, read_nodes, read_tuples
+from hyperlearn_pyg.loader._inputs import Input, Seeds, check_data, check_keywords, read_nodes, read_tuples
 from hyperlearn_pyg.loader.negative import NegativeSampler
 from hyperlearn_pyg.loader.neighbor_sampler import HypergraphNeighborSampler, TupleSamplerInput, TupleSeeds
 
@@ -116,6 +117,7 @@ class HypergraphNeighborLoader(NodeLoader):
         neighbor_sampler: HypergraphNeighborSampler | None = None,
         **kwargs: Any,
     ) -> None:
+        check_keywords(kwargs, HypergraphNeighborLoader, NodeLoader, DataLoader)
         seeds = _read_seeds(data, input_nodes, input_tuples)
         _check_arguments(data, seeds, input_tuples is not None, input_label, leave_out, negatives)
         if neighbor_sampler is None:

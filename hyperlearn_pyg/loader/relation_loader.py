@@ -14,6 +14,7 @@ from hyperlearn_pyg.data import MultiModalHeteroData, Relation
 from hyperlearn_pyg.data._members import Slot
 from hyperlearn_pyg.data.splits import SPLITS, split_positions
 from hyperlearn_pyg.errors import did_you_mean
+from hyperlearn_pyg.loader._inputs import check_keywords
 from hyperlearn_pyg.loader._relation_plan import BatchPlan, Step, Steps
 from hyperlearn_pyg.loader.negative import NegativeSampler, degree_weights
 from hyperlearn_pyg.loader.relation_batch import RelationBatch
@@ -115,6 +116,7 @@ class RelationLoader(DataLoader[RelationBatch]):
         world_size: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_keywords(kwargs, RelationLoader, DataLoader)
         names = _check(
             data, relations, kwargs, split=split, distribution=distribution, interleave=interleave, known=known
         )

@@ -37,7 +37,7 @@ class AddMetaHyperedges(BaseTransform):
         name: the name of the set, where ``modalities`` names one modality.
 
     Raises:
-        ValueError: there is no such modality, it lacks the attribute (or all do) or the attribute is of another kind, an
+        ValueError: there is no such modality, it (or every one) lacks the attribute or has another kind of it, an
             argument is out of range, the name is taken.
     """
 

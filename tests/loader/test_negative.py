@@ -212,6 +212,14 @@ def test_repr() -> None:
     ("options", "message"),
     [
         ({"slots": [3]}, r"'slots' must name slots in \[-3, 3\) \(got 3\)"),
+        ({"slots": ["artist"]}, r"'slots' must name slots by their position.*'artist'"),
+        ({"slots": [True]}, "'slots' must name slots by their position"),
+        ({"slots": "artist"}, "'slots' must be a list of the positions"),
+        ({"slots": 1}, "'slots' must be a list of the positions"),
+        ({"num_corrupted": "all"}, "'num_corrupted' must be a whole number"),
+        ({"weights": {"artist": torch.ones(3)}}, "'weights' must name slots by their position"),
+        ({"weights": {0: [1, 2, 3]}}, "'weights' of slot 0 must be a tensor"),
+        ({"types": torch.ones(3)}, "'types' must be a mapping from slot"),
         ({"slots": []}, "'slots' must name one or more slots"),
         ({"slots": [0, -3]}, "each once"),
         ({"num_corrupted": 0}, r"'num_corrupted' must be in \[1, 3\]"),
@@ -227,6 +235,10 @@ def test_repr() -> None:
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NegativeSampler(KNOWN, (3, 5, 2), **options)
+
+
+def test_positions_may_be_any_whole_numbers() -> None:
+    assert NegativeSampler(KNOWN, (3, 5, 2), slots=torch.tensor([0, -1])).slots == [0, 2]
 
 
 def test_bad_tuples() -> None:

@@ -451,6 +451,12 @@ def test_faults_are_told(make_data: MakeData, kwargs: dict[str, Any], text: str)
         batches(make_data(), [2], **kwargs)
 
 
+def test_an_unknown_argument_is_told(make_data: MakeData) -> None:
+    for wrong, right in (("batchsize", "batch_size"), ("num_worker", "num_workers"), ("num_neighbor", "num_neighbors")):
+        with pytest.raises(TypeError, match=f"no argument '{wrong}' of HypergraphNeighborLoader.*mean '{right}'"):
+            HypergraphNeighborLoader(make_data(), [2], "user", **{wrong: 3})
+
+
 def test_memberships_are_the_only_edges_walked_both_ways(make_data: MakeData) -> None:
     data = make_data()
     index = data["user", "knows", "user"].edge_index

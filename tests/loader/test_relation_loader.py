@@ -324,6 +324,11 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
         RelationLoader(make(4, 4), **options)
 
 
+def test_an_unknown_argument_is_told() -> None:
+    with pytest.raises(TypeError, match=r"no argument 'num_negative' of RelationLoader.*Did you mean 'num_negatives'"):
+        RelationLoader(make(4), num_negative=3)
+
+
 def test_bad_data() -> None:
     with pytest.raises(ValueError, match="'data' must be a MultiModalHeteroData"):
         RelationLoader(HeteroData())  # type: ignore[arg-type]
