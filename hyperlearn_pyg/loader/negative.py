@@ -332,10 +332,9 @@ def _positive(slot: Any, order: int, name: str) -> int:
             f"'{name}' must name slots by their position, whole numbers in [-{order}, {order}) (got {slot!r}): a "
             "NegativeSampler knows no names of modalities, as RelationLoader does"
         )
-    slot = int(slot)
     if not -order <= slot < order:
         raise ValueError(f"'{name}' must name slots in [-{order}, {order}) (got {slot})")
-    return slot % order
+    return int(slot % order)
 
 
 def _check_tuples(index: Tensor, sizes: tuple[int, ...], name: str) -> None:

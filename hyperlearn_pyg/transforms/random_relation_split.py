@@ -158,7 +158,7 @@ def _set_masks(data: MultiModalHeteroData, name: str, part: Tensor) -> None:
 def _has(relation: Relation, slot: Slot) -> bool:
     if isinstance(slot, str):
         return slot in relation.modalities
-    return tuple(slot) in zip(relation.modalities, relation.roles, strict=True)
+    return any(tuple(slot) == pair for pair in zip(relation.modalities, relation.roles, strict=True))
 
 
 def _groups(relation: Relation) -> Tensor:
