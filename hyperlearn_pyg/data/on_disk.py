@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hyperlearn_pyg._io import atomic_path, load_torch, new_folders, save_torch
 from hyperlearn_pyg.data._checks import row_blocks
-from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from hyperlearn_pyg.data.multimodal import MultiModalHeteroData
@@ -151,12 +151,16 @@ def to_disk(data: MultiModalHeteroData, folder: Path_, *, keys: Sequence[str] = 
 
     Args:
         folder: is made where it does not exist.
-        keys: the attributes of item and hyperedge stores to write as files.
+        keys: the attributes of item and hyperedge stores to write as files; what is no dense tensor stays in
+            ``data.pt``.
 
     Raises:
+        ValueError: no store has an attribute that ``keys`` names (``x`` may be missing).
+        InputError: there is a file in the place of the folder.
         OSError: the folder cannot be written, for instance because the disk is full.
     """
     folder = Path(folder)
+    _check_target(data, folder, keys)
     rest = copy.copy(data)
     files: list[tuple[str, str, str, list[int], torch.dtype]] = []
     former: list[Any] = []
@@ -180,6 +184,20 @@ def to_disk(data: MultiModalHeteroData, folder: Path_, *, keys: Sequence[str] = 
     for entry in former:
         with suppress(OSError):  # in use, on systems that lock open files
             (folder / entry[2]).unlink(missing_ok=True)
+
+
+def _check_target(data: MultiModalHeteroData, folder: Path, keys: Sequence[str]) -> None:
+    if isinstance(keys, str):
+        raise ValueError(f"'keys' must be a list of attributes (got {keys!r}): write [{keys!r}]")
+    known = sorted({key for name in data.node_types for key in data[name].keys()})  # noqa: SIM118
+    for key in keys:
+        if key != "x" and key not in known:
+            raise ValueError(
+                f"'keys' names {key!r}, which no store has (attributes: {known}).{did_you_mean(key, known)}"
+            )
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"'{path}' is a file: pass a folder, or remove the file first")
 
 
 def from_disk(cls: type[D], folder: Path_) -> D:

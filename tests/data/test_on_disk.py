@@ -245,3 +245,15 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path, limit: str) -> None:
     grown, loss = map(float, done.stdout.split())
     assert grown < 100  # MB; 5,120 rows of 2 KB, by pages of 4 KB
     assert loss < 1
+
+
+def test_keys_and_folders_that_cannot_be_meant(tmp_path: Path, town: MultiModalHeteroData) -> None:
+    with pytest.raises(ValueError, match=r"'keys' names 'xx', which no store has"):
+        town.to_disk(tmp_path / "d", keys=("xx",))
+    with pytest.raises(ValueError, match=r"write \['value'\]"):
+        town.to_disk(tmp_path / "d", keys="value")
+    assert not (tmp_path / "d").exists()
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=r"file' is a file: pass a folder"):
+            town.to_disk(folder)
