@@ -133,9 +133,13 @@ class Relation:
         for slot in range(self.order):
             members = self._uniform_members(slot)
             if members is None:
+                count = torch.bincount(self.incidence(slot)[1], minlength=len(self))
+                lost = bool((count == 0).any()) and not bool((count > 1).any())
+                hint = ", or leave such hyperedges out: 'subgraph(..., hyperedges=\"drop\")'" if lost else ""
                 raise ValueError(
                     f"relation '{self.name}' has no index [k, E]: in slot {slot} {self.slots[slot]} some "
-                    f"hyperedge has not exactly one member. Read 'incidence({slot})' instead"
+                    f"hyperedge has {'no' if lost else 'not exactly one'} member. "
+                    f"Read 'incidence({slot})' instead{hint}"
                 )
             rows.append(members)
         return torch.stack(rows)

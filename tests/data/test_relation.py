@@ -70,3 +70,10 @@ def test_missing_mask_names_those_present(data: MultiModalHeteroData) -> None:
         ValueError, match=r"'test_mask' is missing from relation 'rates' \(splits present: \['train'\]\)"
     ):
         data.relation("rates").mask("test")
+
+
+def test_no_index_after_members_were_lost() -> None:
+    data = MultiModalHeteroData().add_modality("user", num_nodes=2).add_hyperedges("set", {"user": [0, 1]})
+    with pytest.raises(ValueError, match=r'some hyperedge has no member.*subgraph\(..., hyperedges="drop"\)'):
+        _ = data.subgraph({"user": [1]}).relation("set").index
+    assert data.subgraph({"user": [1]}, hyperedges="drop").relation("set").index.tolist() == [[0]]
