@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
 from torch_geometric.data.storage import BaseStorage, EdgeStorage, NodeStorage
 
 from hyperlearn_pyg.data._checks import STRINGS
@@ -29,9 +30,24 @@ def positions(subset: Tensor, size: int) -> Tensor:
 
 
 def forget_graphs(data: MultiModalHeteroData) -> None:
-    """Let a batch forget how to give back its graphs, once its rows no longer are theirs: PyG then says so."""
+    """Let a batch forget how to give back its graphs, once its rows no longer are theirs: see :func:`get_example`."""
     for key in ("_slice_dict", "_inc_dict"):
         data._global_store.__dict__.pop(key, None)
+
+
+def get_example(batch: Any, idx: int) -> Any:
+    """Return graph ``idx`` of a batch, as PyG's ``Batch.get_example`` does.
+
+    Raises:
+        RuntimeError: rows or attributes were added or dropped since the graphs were batched.
+    """
+    if "_slice_dict" not in batch._global_store.__dict__:
+        raise RuntimeError(
+            "Cannot reconstruct the graphs of this batch: rows or attributes were added or dropped since they were "
+            "batched (by a transform or 'subgraph', for instance), or it never was made by 'Batch.from_data_list'. "
+            "Apply transforms to the graphs before batching them"
+        )
+    return Batch.get_example(batch, idx)
 
 
 def select(value: Any, index: Tensor, dim: int = 0) -> Any:

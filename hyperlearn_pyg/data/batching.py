@@ -50,14 +50,23 @@ def collate(
         exclude_keys: attributes to leave out.
 
     Raises:
-        ValueError: a store that has rows lacks an attribute that it has in another graph.
+        ValueError: a store that has rows lacks an attribute that it has in another graph, or has it of another dtype
+            or with other sizes.
     """
     data_list = data_list if isinstance(data_list, list | tuple) else list(data_list)
     follow_batch, exclude_keys = set(follow_batch or ()), set(exclude_keys or ())
     layouts: dict[int, Layout] = {}
-    if data_list and all(isinstance(data, MultiModalHeteroData) for data in data_list):
-        data_list, layouts = _align(data_list, exclude_keys)
-    out, slices, incs = pyg_collate(cls, data_list, increment, add_batch, follow_batch, exclude_keys)
+    ours = bool(data_list) and all(isinstance(data, MultiModalHeteroData) for data in data_list)
+    aligned: Sequence[Any] = data_list
+    if ours:
+        aligned, layouts = _align(data_list, exclude_keys)
+        _check_dtypes(aligned, data_list, exclude_keys)
+    try:
+        out, slices, incs = pyg_collate(cls, aligned, increment, add_batch, follow_batch, exclude_keys)
+    except (RuntimeError, IndexError):
+        if ours:
+            _check_sizes(aligned, data_list, exclude_keys)
+        raise
     if layouts:
         slices[LAYOUTS] = layouts
     return out, slices, incs
@@ -147,13 +156,83 @@ def _fill(
                 store[attr] = rows
                 continue
             if rows != 0 and attr not in excluded:
-                where = "" if key is None else f" of '{key}'" if isinstance(key, str) else f" of {key}"
                 raise ValueError(
-                    f"graphs of one batch must hold the same attributes: '{attr}'{where} is in graph {other}, but not "
-                    f"in graph {number}. Set it there too, or leave it out of the batch: exclude_keys=['{attr}']"
+                    f"graphs of one batch must hold the same attributes: {_where(key, attr)} is in graph {other}, but "
+                    f"not in graph {number}. Set it there too, or leave it out of the batch: exclude_keys=['{attr}']"
                 )
             store[attr] = _empty(template[attr], attr, template)
     return data
+
+
+def _where(key: Key, attr: str) -> str:
+    return f"'{attr}'" if key is None else f"'{attr}' of '{key}'" if isinstance(key, str) else f"'{attr}' of {key}"
+
+
+def _check_dtypes(aligned: Sequence[Any], data_list: Sequence[Any], excluded: Collection[str]) -> None:
+    """Refuse tensors of one attribute that differ in dtype: PyG would promote them without a word.
+
+    Called for each batch, so it goes past the methods of the stores.
+    """
+    for key, mappings in _columns(aligned).items():
+        for attr, value in mappings[0].items():
+            if not isinstance(value, Tensor) or attr in excluded:
+                continue
+            dtype = value.dtype
+            for mapping in mappings:
+                other = mapping[attr]
+                if isinstance(other, Tensor) and other.dtype != dtype:
+                    _refuse(data_list, key, attr, "dtype", "Convert it")
+
+
+def _check_sizes(aligned: Sequence[Any], data_list: Sequence[Any], excluded: Collection[str]) -> None:
+    """Name the first attribute whose tensors cannot be joined, once PyG has failed to."""
+    for key, mappings in _columns(aligned).items():
+        for attr, value in mappings[0].items():
+            if not isinstance(value, Tensor) or attr in excluded:
+                continue
+            store = aligned[0]._global_store if key is None else aligned[0][key]
+            dim = aligned[0].__cat_dim__(attr, value, store)
+            tensors = [entry for entry in (mapping[attr] for mapping in mappings) if isinstance(entry, Tensor)]
+            if any(_joined(entry, dim) != _joined(value, dim) for entry in tensors):
+                _refuse(data_list, key, attr, "shape", "Bring all to the same width", dim)
+
+
+def _refuse(data_list: Sequence[Any], key: Key, attr: str, what: str, way_out: str, dim: Any = None) -> None:
+    """Name the first two graphs whose tensors differ in dtype or shape."""
+    held = [
+        (number, store[attr])
+        for number, data in enumerate(data_list)
+        for store in data.stores
+        if store._key == key and isinstance(store.get(attr), Tensor)
+    ]
+    kind = [value.dtype if what == "dtype" else _joined(value, dim) for _, value in held]
+    at = next((i for i, entry in enumerate(kind) if entry != kind[0]), 0)
+    said = [(i, list(value.shape) if what == "shape" else value.dtype) for i, value in (held[0], held[at])]
+    (first, expected), (other, got) = said
+    raise ValueError(
+        f"graphs of one batch must hold attributes of the same {what}: {_where(key, attr)} is {expected} in graph "
+        f"{first}, but {got} in graph {other}. {way_out}, or leave it out of the batch: exclude_keys=['{attr}']"
+    )
+
+
+def _columns(data_list: Sequence[Any]) -> dict[Key, list[Mapping[str, Any]]]:
+    """Return the attributes of each store, graph by graph."""
+    columns: dict[Key, list[Mapping[str, Any]]] = {}
+    columns[None] = [data._global_store.__dict__["_mapping"] for data in data_list]
+    for part in ("_node_store_dict", "_edge_store_dict"):
+        stores = [data.__dict__[part] for data in data_list]
+        for key in stores[0]:
+            columns[key] = [entry[key].__dict__["_mapping"] for entry in stores]
+    return columns
+
+
+def _joined(value: Tensor, dim: Any) -> list[int | None]:
+    """Return the shape, None for the dimensions along which the tensors are joined."""
+    sizes: list[int | None] = list(value.shape)
+    for d in () if dim is None else dim if isinstance(dim, tuple) else (dim,):
+        if -len(sizes) <= d < len(sizes):
+            sizes[d] = None
+    return sizes
 
 
 def _num_rows(store: BaseStorage) -> int | None:

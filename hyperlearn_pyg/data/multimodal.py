@@ -14,7 +14,7 @@ from torch_geometric.data.storage import BaseStorage, EdgeStorage, NodeStorage
 from torch_geometric.typing import EdgeType
 from typing_extensions import Self
 
-from hyperlearn_pyg.data import _apply, _checks, _members, changes, components, on_disk, subsets
+from hyperlearn_pyg.data import _apply, _checks, _members, _rows, changes, components, on_disk, subsets
 from hyperlearn_pyg.data import coalesce as _coalesce
 from hyperlearn_pyg.data import describe as _describe
 from hyperlearn_pyg.data._members import Slot
@@ -193,7 +193,12 @@ class MultiModalHeteroData(HeteroData):
                     raise
                 warnings.warn(str(error), stacklevel=2)
                 status = False
-        return bool(super().validate(raise_on_error)) if status else False
+        if not status:
+            return False
+        with warnings.catch_warnings():
+            if self.hyperedge_types:  # no relation need span a modality
+                warnings.filterwarnings("ignore", message="The node types .* are isolated", category=UserWarning)
+            return bool(super().validate(raise_on_error))
 
     def _checks(self) -> list[tuple[Any, Any]]:
         sets = set(self.hyperedge_types)
@@ -226,6 +231,8 @@ class MultiModalHeteroData(HeteroData):
     def _check_item_store(self, name: str) -> None:
         store = self[name]
         size = store.get("num_nodes")
+        if size is None and self.hyperedge_types:
+            raise ValueError(f"'num_nodes' of modality '{name}' is missing: set data['{name}'].num_nodes")
         if isinstance(store.get("x"), Tensor):
             _checks.check_finite(store.x, f"'x' of modality '{name}'")
             if size is not None and store.x.size(0) != size:
@@ -235,7 +242,8 @@ class MultiModalHeteroData(HeteroData):
             # A batch holds one list of strings for each of its graphs.
             if strings is not None and size is not None and not any(isinstance(s, list) for s in strings):
                 where = f"'{key}' of modality '{name}'"
-                _checks.check_strings(strings, where, size=size, unique=key == "item_id")
+                unique = key == "item_id" and "batch" not in store  # an item may stand in several graphs of a batch
+                _checks.check_strings(strings, where, size=size, unique=unique)
 
     def _check_hyperedge_store(self, name: str) -> None:
         store = self[name]
@@ -271,7 +279,13 @@ class MultiModalHeteroData(HeteroData):
         super().__init_subclass__(**kwargs)
         if issubclass(cls, Batch):  # PyG makes this class at the first batch; it pickles it by an object torch refuses
             cls.__reduce__ = _reduce_batch  # type: ignore[method-assign, assignment]
+            cls.get_example = _rows.get_example
             torch.serialization.add_safe_globals([cls])
+
+    def __getstate__(self) -> dict[str, Any]:
+        for store in self.stores:  # what PyG remembers of the attributes is in a form that torch refuses to load
+            store.__dict__.pop("_cached_attr", None)
+        return self.__dict__.copy()
 
     def __getattr__(self, key: str) -> Any:
         if key in ("_slice_dict", "_inc_dict") and key not in self._global_store.__dict__:
@@ -363,7 +377,7 @@ def _make_batch(base: type) -> Any:
 
 
 def _reduce_batch(batch: Any) -> tuple[Any, ...]:
-    return _make_batch, (type(batch).__bases__[-1],), batch.__dict__.copy()
+    return _make_batch, (type(batch).__bases__[-1],), batch.__getstate__()
 
 
 # PyG registers its data classes, but not the storages that they pickle.

@@ -36,6 +36,7 @@ def subgraph(data: D, subset_dict: Mapping[str, Any], *, hyperedges: Rule | Mapp
         ValueError: there is no such node type, an index is out of range or named twice, a mask has a wrong length, or
             ``hyperedges`` is none of these.
     """
+    _check_mapping(data, subset_dict)
     subsets = {name: _as_subset(data, name, subset) for name, subset in subset_dict.items()}
     position = {name: _rows.positions(subset, _rows.num_nodes(data, name)) for name, subset in subsets.items()}
     for name, rule in _rules(data, hyperedges).items():
@@ -65,6 +66,7 @@ def hyperedge_subgraph(data: D, subset_dict: Mapping[str, Any], *, remove_isolat
     Raises:
         ValueError: there is no such hyperedge set, or as in :meth:`subgraph`.
     """
+    _check_mapping(data, subset_dict)
     for name in subset_dict:
         data.relation(name)
     out = subgraph(data, subset_dict)
@@ -110,6 +112,15 @@ def discard(data: MultiModalHeteroData, names: Iterable[str]) -> None:
             del data._edge_store_dict[edge_type]
     for name in names:
         del data._node_store_dict[name]
+
+
+def _check_mapping(data: MultiModalHeteroData, subset_dict: Any) -> None:
+    if not isinstance(subset_dict, Mapping):
+        example = next(iter(data.node_types), "user")
+        raise ValueError(
+            f"'subset_dict' must be a mapping from node type to indices or a mask (got {type(subset_dict).__name__}): "
+            f"write {{{example!r}: ...}} (node types: {data.node_types})"
+        )
 
 
 def _as_subset(data: MultiModalHeteroData, name: Any, subset: Any) -> Tensor:

@@ -298,3 +298,61 @@ def test_slices_of_before(assert_same: Same) -> None:
     out, slices, _ = collate(MultiModalHeteroData, [data, data], increment=False, add_batch=False)
     assert "a" not in slices
     assert_same(separate(MultiModalHeteroData, out, 1, slices, decrement=False), data)
+
+
+def _with(graph: int, store: Any, key: str, value: Any) -> list[MultiModalHeteroData]:
+    graphs = three()
+    graphs[graph][store][key] = value
+    return graphs
+
+
+@pytest.mark.parametrize(
+    ("graph", "store", "key", "value", "text"),
+    [
+        (
+            1,
+            "user",
+            "x",
+            torch.ones(1, 2),
+            r"same shape: 'x' of 'user' is \[2, 3\] in graph 0, but \[1, 2\] in graph 1",
+        ),
+        (1, "user", "x", torch.ones(1), r"'x' of 'user' is \[2, 3\] in graph 0, but \[1\] in graph 1"),
+        (1, "user", "x", torch.tensor(1.0), r"'x' of 'user' is \[2, 3\] in graph 0, but \[\] in graph 1"),
+        (2, "tag", "x", torch.ones(1, 5), r"'x' of 'tag' is \[2, 2\] in graph 1, but \[1, 5\] in graph 2"),
+        (
+            1,
+            "user",
+            "x",
+            torch.ones(1, 3).double(),
+            "same dtype: 'x' of 'user' is torch.float32 in graph 0, but torch.fl",
+        ),
+        (
+            2,
+            "marks",
+            "weight",
+            torch.ones(1).long(),
+            "'weight' of 'marks' is torch.float32 in graph 1, but torch.int64",
+        ),
+    ],
+)
+def test_tensors_that_differ(graph: int, store: Any, key: str, value: Any, text: str) -> None:
+    graphs = _with(graph, store, key, value)
+    with pytest.raises(ValueError, match=rf"{text}.*exclude_keys=\['{key}'\]"):
+        Batch.from_data_list(graphs)
+    assert Batch.from_data_list(graphs, exclude_keys=[key]).num_graphs == 3
+
+
+def test_an_attribute_of_the_graphs_that_differs() -> None:
+    graphs = three()
+    for graph, value in zip(graphs, (torch.ones(1, 2), torch.ones(1, 2), torch.ones(1, 3)), strict=True):
+        graph.y = value
+    with pytest.raises(ValueError, match=r"'y' is \[1, 2\] in graph 0, but \[1, 3\] in graph 2"):
+        Batch.from_data_list(graphs)
+
+
+def test_other_faults_of_pyg_stay() -> None:
+    graphs = three()
+    for graph, width in zip(graphs, (2, 3, 4), strict=True):
+        graph.parts = {"p": torch.ones(1, width)}
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        Batch.from_data_list(graphs)

@@ -353,3 +353,35 @@ def test_a_name_that_an_edge_type_bears_makes_a_store_of_its_own() -> None:
     assert data["user", "knn", "user"].edge_index.tolist() == [[0], [1]]
     assert data.hyperedge_types == ["knn"]
     assert data.modalities == ["user", "likes"]
+
+
+def test_saved_after_pyg_has_looked_at_the_attributes() -> None:
+    data = small()
+    assert data["user"].node_attrs()
+    assert data["user", "knn", "user"].edge_attrs()
+    for value in (data, Batch.from_data_list([data, data])):
+        assert value["user"].is_node_attr("x")
+        file = io.BytesIO()
+        torch.save(value, file)
+        file.seek(0)
+        out = torch.load(file, weights_only=True)
+        assert_equal(out, value)
+        assert out["user"].is_node_attr("x")
+
+
+def test_counts_of_modalities_are_explicit() -> None:
+    data = small()
+    del data["user"].num_nodes
+    with pytest.raises(ValueError, match=r"'num_nodes' of modality 'user' is missing: set data\['user'\].num_nodes"):
+        data.validate()
+
+
+def test_a_modality_without_relations_is_valid() -> None:
+    assert small().add_modality("tag", num_nodes=2).validate()  # a warning would be an error
+
+
+def test_items_may_repeat_among_the_graphs_of_a_batch() -> None:
+    data = small()
+    data["user"].item_id = list("abca")
+    data["user"].batch = torch.tensor([0, 0, 0, 1])
+    assert data.validate()

@@ -122,7 +122,7 @@ def test_subset_of_a_batch(town: MultiModalHeteroData) -> None:
     assert out["film"].batch.tolist() == [0, 0, 1]
     assert out["film"].ptr.tolist() == [0, 2, 3]
     assert out.num_graphs == 2
-    with pytest.raises(RuntimeError, match="Cannot reconstruct"):
+    with pytest.raises(RuntimeError, match=r"rows or attributes were added or dropped.*before batching"):
         out.to_data_list()
     assert batch.to_data_list()[1]["film"].item_id == ["x", "y", "z"]
 
@@ -246,3 +246,9 @@ def test_plain_data_as_pyg(seed: int) -> None:
             data[edge_type].edge_attr = torch.arange(7.0)
         outs.append(data.subgraph(subset).to_dict())
     assert repr(outs[0]) == repr(outs[1])
+
+
+@pytest.mark.parametrize("method", ["subgraph", "hyperedge_subgraph"])
+def test_a_subset_of_nothing_named(town: MultiModalHeteroData, method: str) -> None:
+    with pytest.raises(ValueError, match=r"mapping from node type to indices.*got Tensor.*write {'user': ...}"):
+        getattr(town, method)(torch.tensor([0]))
