@@ -332,9 +332,10 @@ def _positive(slot: Any, order: int, name: str) -> int:
             f"'{name}' must name slots by their position, whole numbers in [-{order}, {order}) (got {slot!r}): a "
             "NegativeSampler knows no names of modalities, as RelationLoader does"
         )
-    if not -order <= slot < order:
-        raise ValueError(f"'{name}' must name slots in [-{order}, {order}) (got {slot})")
-    return int(slot % order)
+    position = int(slot)
+    if not -order <= position < order:
+        raise ValueError(f"'{name}' must name slots in [-{order}, {order}) (got {position})")
+    return position % order
 
 
 def _check_tuples(index: Tensor, sizes: tuple[int, ...], name: str) -> None:
