@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.typing import EdgeType
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.data.convert._space import NodeSpace, rowed
+from hyperlearn_pyg.data.convert._space import NodeSpace, named_relations, rowed
 from hyperlearn_pyg.data.convert.hetero import edges_to_hyperedges
 from hyperlearn_pyg.data.relation import is_membership
 
@@ -106,11 +106,12 @@ def to_records(data: MultiModalHeteroData, relations: Sequence[str] | None = Non
             edges with two nodes.
 
     Raises:
-        ValueError: no such relation, a missing count, an attribute without plain values, edges at a hyperedge set.
+        ValueError: no such relation, a string for the list of relations, a missing count, an attribute without plain
+            values, edges at a hyperedge set.
     """
     data = copy.copy(data)
     graphs = _graphs_to_relations(data) if relations is None else {}
-    sets = list(data.hyperedge_types if relations is None else relations)
+    sets = data.hyperedge_types if relations is None else named_relations(relations)
     views = [data.relation(name) for name in sets]
     items, edges = NodeSpace.of(data, data.modalities), NodeSpace.of(data, sets)
     out = Records({"version": VERSION, "modalities": {}, "relations": {}, "attributes": {}})

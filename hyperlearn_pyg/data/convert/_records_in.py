@@ -30,7 +30,7 @@ def from_records(records: Records) -> MultiModalHeteroData:
         ValueError: a fault that ``add_modality``, ``add_hyperedges`` or ``validate`` finds, or a header of a later
             version.
     """
-    header = _checked(records.header)
+    header = checked_header(records.header)
     modalities = list(dict.fromkeys([*header["modalities"], *records.modality])) or [NODE]
     node_type, place = _group(records.modality, modalities)
     data = MultiModalHeteroData()
@@ -39,6 +39,8 @@ def from_records(records: Records) -> MultiModalHeteroData:
         data.add_modality(name, num_nodes=len(chosen))
         schema = header["modalities"].get(name)
         ids = _ids([records.node_id[j] for j in chosen], f"{name}/" if len(modalities) > 1 else "", schema, ITEM_ID)
+        if schema is None:
+            _check_distinct([records.node_id[j] for j in chosen], name)
         _fill(data, name, [records.node_attrs[j] for j in chosen], ids, schema)
     _add_relations(data, records, header["relations"], modalities, node_type, place)
     for name, schema in header["relations"].items():
@@ -78,13 +80,13 @@ def _add_relations(
         _fill(data, name, [records.edge_attrs[j] for j in chosen], ids, schema)
 
 
-def _checked(header: dict[str, Any] | None) -> dict[str, Any]:
+def checked_header(header: dict[str, Any] | None) -> dict[str, Any]:
     if header is None:
         return {"modalities": {}, "relations": {}, "attributes": {}}
     if header.get("version") != VERSION:
         raise ValueError(
             f"the header is of version {header.get('version')!r}, expected {VERSION}: read it with the version of "
-            "hyperlearn_pyg that wrote it"
+            "hyperlearn_pyg that wrote it, or do without the header"
         )
     for key in ("modalities", "relations", "attributes"):
         if not isinstance(header.get(key), dict) or not all(isinstance(v, dict) for v in header[key].values()):
@@ -135,6 +137,18 @@ def _ids(ids: list[Any], prefix: str, schema: dict[str, Any] | None, key: str) -
     if ids == list(range(len(ids))) and all(type(i) is int for i in ids):
         return {}
     return {key: [str(i) for i in ids]}
+
+
+def _check_distinct(ids: list[Any], name: str) -> None:
+    """Refuse identifiers of a foreign hypergraph that differ, but not as strings."""
+    seen: dict[str, Any] = {}
+    for i in ids:
+        if seen.setdefault(str(i), i) is not i:
+            first = seen[str(i)]
+            raise ValueError(
+                f"'item_id' of '{name}' must differ: {first!r} ({type(first).__name__}) and {i!r} ({type(i).__name__}) "
+                "are one and the same as strings, which names of items are here: rename one of them"
+            )
 
 
 def _fill(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,19 @@ from torch_geometric.data.storage import BaseStorage
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._checks import check_count
 from hyperlearn_pyg.data._members import Slot, slot_edge_type
+
+
+def named_relations(relations: Iterable[str]) -> list[str]:
+    """Return the argument ``relations`` as a list of names; a bare string is refused, not read letter by letter."""
+    if isinstance(relations, str):
+        raise ValueError(f"'relations' must be a list of names (got {relations!r}): write [{relations!r}]")
+    return list(relations)
+
+
+def warn_of_loss(lost: Sequence[str], form: str, stacklevel: int) -> None:
+    """Warn of what a form cannot hold."""
+    if lost:
+        warnings.warn(f"{form} has no place for {', '.join(lost)}: left out", UserWarning, stacklevel=stacklevel + 1)
 
 
 @dataclass(frozen=True)

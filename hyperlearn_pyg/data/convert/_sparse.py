@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +19,24 @@ Oversize = Literal["error", "drop"]
 
 #: Number of pairs above which a product is refused as long as no size limit is set: some 5 GiB while it is made.
 MAX_PAIRS = 1 << 27
+#: Memory for each pair while a product is made.
+BYTES = 40
+
+
+def memory() -> float:
+    """Return the bytes of memory that this process can have at most, as far as the system tells."""
+    found = [float("inf")]
+    if hasattr(os, "sysconf"):
+        found.append(float(os.sysconf("SC_PAGE_SIZE")) * float(os.sysconf("SC_PHYS_PAGES")))
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = Path(file).read_text().strip() if Path(file).is_file() else ""
+        found += [float(text)] if text.isdigit() else []
+    if importlib.util.find_spec("resource") is not None:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        found += [float(limit)] if limit != resource.RLIM_INFINITY else []
+    return min(found)
 
 
 def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
@@ -81,7 +102,21 @@ def within_limit(count: np.ndarray, limit: int | None, oversize: Oversize, name:
 
 
 def check_pairs(pairs: float, limit: int | None, name: str, what: str, largest: int) -> None:
-    """Refuse a product that would fill the memory, unless the caller has set a limit."""
+    """Refuse a product that would fill the memory; a limit that the caller has set allows what this machine can hold.
+
+    Args:
+        pairs: number of pairs, of what lies within the limit.
+        limit: the size limit; :obj:`None` where the caller has set none.
+        name: the argument that sets it.
+        what: what is made.
+        largest: the largest count.
+    """
+    if limit is not None and pairs > MAX_PAIRS and pairs * BYTES > memory():
+        raise ValueError(
+            f"{what} may have up to {pairs:.3g} pairs (the largest count is {largest}), some "
+            f"{pairs * BYTES / 2**30:.3g} GiB, more than the memory ({memory() / 2**30:.3g} GiB): lower '{name}' "
+            f"(now {limit}), with oversize='drop' to leave out what lies above it"
+        )
     if limit is None and pairs > MAX_PAIRS:
         raise ValueError(
             f"{what} may have up to {pairs:.3g} pairs (the largest count is {largest}), more than {MAX_PAIRS}: "

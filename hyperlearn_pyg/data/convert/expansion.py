@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.typing import EdgeType
@@ -68,7 +69,7 @@ def clique_expansion(
     out = {}
     for i, a in enumerate(names):
         for b in names[i:]:
-            _check_block(view, members[a], members[b], max_size)
+            _check_block(view, members[a], members[b], keep, max_size)
             block = sp.csr_array(members[a] @ (members[b] @ sp.diags_array(scale)).T)
             out[a, f"clique_{relation}", b] = to_edges(block, device, loops=a != b)
     return out
@@ -159,24 +160,31 @@ def line_graph(
         ``edge_weight [M]``. Attributes of the hyperedges are in ``data[relation]``, in the same order.
 
     Raises:
-        ValueError: no such relation, an item above ``max_degree``, or, without it, more pairs than memory can hold.
+        ValueError: no such relation, an item above ``max_degree``, or more pairs than memory can hold (without
+            ``max_degree``: than 2^27), which the degrees tell before anything is multiplied.
     """
     view = data.relation(relation)
-    product = sp.csr_array((len(view), len(view)))
+    product, parts = sp.csr_array((len(view), len(view))), []
+    pairs, largest = 0.0, 0
     for modality, members in binary_incidence(view, mask).items():
         degree = np.diff(members.indptr)
         what = f"item {{}} of '{modality}' is in too many hyperedges of '{relation}'"
         keep = within_limit(degree, max_degree, oversize, "max_degree", what)
-        pairs = min(float(np.square(degree.astype(float)).sum()), float(len(view)) ** 2)
-        check_pairs(pairs, max_degree, "max_degree", f"the line graph of '{relation}'", int(degree.max(initial=0)))
-        members = members[np.flatnonzero(keep)]
+        parts.append(members[np.flatnonzero(keep)])
+        pairs += float(np.square(degree[keep].astype(float)).sum())
+        largest = max(largest, int(degree[keep].max(initial=0)))
+    pairs = min(pairs, float(len(view)) ** 2)  # of all modalities, before the first product
+    check_pairs(pairs, max_degree, "max_degree", f"the line graph of '{relation}'", largest)
+    for members in parts:
         product = product + members.T @ members
     edge_index, edge_weight = to_edges(sp.csr_array(product), view.incidence(0).device, loops=False)
     return Data(edge_index=edge_index, edge_weight=edge_weight, num_nodes=len(view))
 
 
-def _check_block(view: Relation, a: sp.csr_array, b: sp.csr_array, max_size: int | None) -> None:
-    left, right = (np.bincount(m.indices, minlength=len(view)).astype(float) for m in (a, b))
+def _check_block(
+    view: Relation, a: sp.csr_array, b: sp.csr_array, keep: NDArray[np.bool_], max_size: int | None
+) -> None:
+    left, right = (np.bincount(m.indices, minlength=len(view)) * keep.astype(float) for m in (a, b))
     pairs = min(float(left @ right), float(a.shape[0]) * float(b.shape[0]))
     largest = int(max(left.max(initial=0), right.max(initial=0)))
     check_pairs(pairs, max_size, "max_size", f"the clique expansion of '{view.name}'", largest)

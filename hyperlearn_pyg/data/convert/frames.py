@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch_geometric.typing import EdgeType
 
 from hyperlearn_pyg.data import MultiModalHeteroData, Relation
-from hyperlearn_pyg.data._checks import STRINGS, check_attribute
+from hyperlearn_pyg.data._checks import NUMBERS, STRINGS, check_attribute
 from hyperlearn_pyg.data._members import Slot
 from hyperlearn_pyg.data.convert._space import rowed
 from hyperlearn_pyg.data.relation import is_membership
@@ -66,8 +67,8 @@ def to_frames(data: MultiModalHeteroData) -> Frames:
 
 
 def from_frames(
-    items: Mapping[str, pd.DataFrame],
-    relations: Mapping[str, pd.DataFrame],
+    items: Mapping[str, pd.DataFrame] | Frames,
+    relations: Mapping[str, pd.DataFrame] | None = None,
     edges: Mapping[EdgeType, pd.DataFrame] | None = None,
     *,
     dtype: torch.dtype | None = torch.float32,
@@ -77,7 +78,7 @@ def from_frames(
     Args:
         items: modality -> one row an item. The columns ``item_id``, ``item_name``, ``item_label`` are read as strings,
             ``x_0``, ``x_1``, ... as features (and so for any name with such numbers); other columns of numbers or bools
-            as tensors, of other things as lists.
+            as tensors, of other things as lists. Or the :class:`Frames` that :func:`to_frames` gives, alone.
         relations: relation -> its hyperedges, wide or long (with the columns ``hyperedge``, ``slot`` and ``item``). In
             the wide form the columns that are called as a modality, or ``modality.role``, are the slots, in their
             order; the others are attributes. Items are named by ``item_id`` where the modality has it, else by
@@ -87,13 +88,20 @@ def from_frames(
 
     Raises:
         InputError: a column that is missing, an item that is not there, an empty cell (relation, row and column named).
-        ValueError: a fault that ``add_modality`` or ``add_hyperedges`` finds.
+        ValueError: a fault that ``add_modality`` or ``add_hyperedges`` finds, or frames beside :class:`Frames`.
+
+    Warns:
+        UserWarning: a wide relation has one slot, and another of its columns is called nearly as a modality.
     """
+    if isinstance(items, Frames):
+        if relations is not None or edges is not None:
+            raise ValueError("'relations' and 'edges' are in the Frames already: pass the Frames alone, or its parts")
+        items, relations, edges = items
     data = MultiModalHeteroData()
     for name, frame in items.items():
         data.add_modality(name, num_nodes=len(frame))
         _set_attributes(data, name, f"modality '{name}'", frame, dtype)
-    for name, frame in relations.items():
+    for name, frame in (relations or {}).items():
         if set(LONG[:3]) <= set(frame.columns):
             _add_long(data, name, frame, dtype)
         else:
@@ -249,7 +257,14 @@ def _add_wide(data: MultiModalHeteroData, name: str, frame: pd.DataFrame, dtype:
     if not slots:
         raise InputError(
             f"relation '{name}': no column is called as a modality {data.modalities} or 'modality.role' (columns: "
-            f"{list(frame.columns)})"
+            f"{list(frame.columns)}).{''.join(_misspelt(data, frame.columns, [])[:1])}"
+        )
+    if len(slots) == 1 and (hints := _misspelt(data, frame.columns, list(slots))):
+        warnings.warn(
+            f"relation '{name}' has one slot alone, {next(iter(slots))!r}:{''.join(hints)} Rename the column, else it "
+            "is an attribute of the hyperedges",
+            UserWarning,
+            stacklevel=3,
         )
     members: dict[Slot, Any] = {}
     for column, slot in slots.items():
@@ -257,6 +272,17 @@ def _add_wide(data: MultiModalHeteroData, name: str, frame: pd.DataFrame, dtype:
         members[slot] = _positions(data, modality, frame[column], f"relation '{name}'")
     data.add_hyperedges(name, members, num_hyperedges=len(frame))
     _set_attributes(data, name, f"relation '{name}'", frame.drop(columns=list(slots)), dtype)
+
+
+def _misspelt(data: MultiModalHeteroData, columns: Iterable[Any], slots: list[Any]) -> list[str]:
+    """Return a remark on each column that is no slot and no attribute with a meaning, but called nearly as a slot."""
+    free = [name for name in data.modalities if name not in slots]
+    out = []
+    for column in map(str, columns):
+        if column not in (*map(str, slots), *STRINGS, *NUMBERS, "time", "hyperedge_id") and column[-5:] != "_mask":
+            hint = did_you_mean(column.partition(".")[0], free)
+            out += [f" column {column!r} is no modality.{hint}"] if hint else []
+    return out
 
 
 def _add_long(data: MultiModalHeteroData, name: str, frame: pd.DataFrame, dtype: torch.dtype | None) -> None:

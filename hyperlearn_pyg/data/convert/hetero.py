@@ -11,7 +11,7 @@ from torch_geometric.typing import EdgeType
 from hyperlearn_pyg.data import MultiModalHeteroData, Relation
 from hyperlearn_pyg.data._checks import check_attribute
 from hyperlearn_pyg.data._members import Slot
-from hyperlearn_pyg.data.convert._space import validated
+from hyperlearn_pyg.data.convert._space import named_relations, validated
 from hyperlearn_pyg.data.relation import is_membership
 from hyperlearn_pyg.errors import did_you_mean
 
@@ -24,7 +24,7 @@ ENDS = ("source", "target")
 def from_hetero(
     hetero: HeteroData,
     *,
-    relations: Mapping[str, EdgeType] | Sequence[EdgeType] | None = None,
+    relations: Mapping[str, EdgeType] | Sequence[EdgeType | str] | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> MultiModalHeteroData:
     """Read a plain ``HeteroData`` as multimodal data; tensors are shared, the input is left alone.
@@ -36,7 +36,8 @@ def from_hetero(
     Args:
         hetero: the data; every node type must tell its number of nodes, by ``num_nodes``, ``x`` or ``item_id``.
         relations: the edge types to turn into relations: a mapping from the name of the new hyperedge set to the edge
-            type, or a sequence, where the middle of the edge type is the name.
+            type, or a sequence, where the middle of the edge type is the name (and stands for the edge type where only
+            one has it).
         rename: edge attribute -> attribute of the hyperedges, for instance ``{"edge_label": "value"}``; by default
             ``edge_weight`` becomes ``weight`` and ``edge_attr`` ``x``. Others keep their names.
 
@@ -65,14 +66,18 @@ def to_hetero_data(
         relations: relations of order 2, with one member in each slot, to turn into edge types: names, for the edge type
             ``(first modality, name, second modality)``, or a mapping from name to edge type. The others stay hyperedge
             sets with their memberships.
-        rename: as for :func:`from_hetero`, of which this is the inverse: edge attribute -> attribute of the hyperedges.
+        rename: as for :func:`from_hetero`: edge attribute -> attribute of the hyperedges.
+
+    Without ``relations``, :func:`from_hetero` gives the same data again. With them it does so but for two things that
+    an edge type cannot say: roles (within a modality they come back as ``source`` and ``target``, else not at all), and
+    the place of the relation among the node types and edge types.
 
     Raises:
         ValueError: no such relation, or one that is not of order 2, or ragged.
     """
     out: HeteroData = HeteroData.from_dict(data.to_dict())
     back = {new: old for old, new in (RENAMED if rename is None else rename).items()}
-    chosen = relations or {}
+    chosen = relations if isinstance(relations, Mapping) else named_relations(relations or [])
     for name in chosen:
         view = data.relation(name)
         if view.order != 2:
@@ -98,20 +103,45 @@ def _set_count(data: MultiModalHeteroData, name: str) -> None:
 
 
 def _named(
-    relations: Mapping[str, EdgeType] | Sequence[EdgeType] | None, data: MultiModalHeteroData
+    relations: Mapping[str, EdgeType] | Sequence[EdgeType | str] | None, data: MultiModalHeteroData
 ) -> dict[str, EdgeType]:
     """Return name of the new hyperedge set -> edge type."""
     if relations is None:
         return {}
-    pairs = list(relations.items()) if isinstance(relations, Mapping) else [(t[1], tuple(t)) for t in relations]
+    known = [t for t in data.edge_types if not is_membership(t)]
+    if isinstance(relations, Mapping):
+        pairs = [(name, _edge_type(given, known)) for name, given in relations.items()]
+    else:
+        if isinstance(relations, str):
+            named_relations(relations)
+        pairs = [(t[1], t) for t in (_edge_type(given, known) for given in relations)]
     for name, edge_type in pairs:
-        if edge_type not in data.edge_types or is_membership(edge_type):
-            known = [t for t in data.edge_types if not is_membership(t)]
+        if edge_type not in known:
             hint = did_you_mean(str(edge_type), map(str, known))
             raise ValueError(f"'relations': there is no edge type {edge_type} (edge types: {known}).{hint}")
         if [n for n, _ in pairs].count(name) > 1:
             raise ValueError(f"'relations': two edge types are called '{name}': pass a mapping from name to edge type")
     return dict(pairs)
+
+
+def _edge_type(given: EdgeType | str, known: list[EdgeType]) -> EdgeType:
+    """Return an edge type as it was given, or the only one whose middle is the given name."""
+    if isinstance(given, str):
+        fitting = [t for t in known if t[1] == given]
+        if len(fitting) != 1:
+            hint = "" if fitting else did_you_mean(given, [t[1] for t in known])
+            count = len(fitting) or "no"
+            raise ValueError(
+                f"'relations': {given!r} is the middle of {count} edge types (edge types: {known}): give edge types, "
+                f"such as {(fitting or known or [('user', 'rates', 'film')])[0]}.{hint}"
+            )
+        return fitting[0]
+    edge_type = tuple(given)
+    if len(edge_type) != 3:
+        raise ValueError(
+            f"'relations': an edge type has three names, such as ('user', 'rates', 'film') (got {given!r})"
+        )
+    return edge_type
 
 
 def _to_relation(data: MultiModalHeteroData, name: str, edge_type: EdgeType, rename: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from hyperlearn_pyg._io import atomic_path
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.convert._records import HEADER, MODALITY, RELATION, Records, group_of, named, to_records
-from hyperlearn_pyg.data.convert._records_in import from_records
+from hyperlearn_pyg.data.convert._records_in import checked_header, from_records
 from hyperlearn_pyg.data.convert.homogeneous import HYPEREDGE, NODE
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
@@ -55,7 +56,7 @@ def to_hif(data: MultiModalHeteroData, path: str | os.PathLike[str], *, relation
 
 
 def from_hif(
-    path: str | os.PathLike[str], *, modality: str = MODALITY, relation: str = RELATION
+    path: str | os.PathLike[str], *, modality: str = MODALITY, relation: str = RELATION, ignore_header: bool = False
 ) -> MultiModalHeteroData:
     """Read a HIF file, of this package or any other.
 
@@ -66,10 +67,17 @@ def from_hif(
     tensors, others lists with :obj:`None` where they are missing; an attribute whose name means something else here
     gets the prefix ``attr_``. A weight that only some edges or incidences have is one for the others.
 
+    A package that reads a file of :func:`to_hif` and writes it again may keep the metadata below ``hyperlearn_pyg``
+    but not all that they speak of: weights, roles. Such a file is read as a foreign one, with a warning.
+
     Args:
         path: the file; it is unpacked where its name ends in ``.gz``.
         modality: the attribute of nodes that names their modality.
         relation: the attribute of edges that names their relation.
+        ignore_header: leave the metadata below ``hyperlearn_pyg`` unread, and so read the file as a foreign one.
+
+    Warns:
+        UserWarning: the metadata below ``hyperlearn_pyg`` do not fit the rest of the file.
 
     Raises:
         InputError: the file is damaged or not of this form; the text says where, what was expected and what came.
@@ -77,14 +85,18 @@ def from_hif(
     """
     content = _parse(Path(path))
     try:
-        records = _records(content, modality, relation)
-        data = from_records(records)
+        records = _records(content, modality, relation, ignore_header)
+        data, fault = _by_header(records)
+        if data is None:
+            _warn_of_header(path, fault)
+            records = _records(content, modality, relation, True)
+            data = from_records(records)
     except ValueError as error:
         raise InputError(f"'{path}': {error}") from error
     except (KeyError, TypeError, AttributeError) as error:  # the header alone is taken on trust
         raise InputError(
-            f"'{path}', metadata.{HEADER}: damaged ({type(error).__name__}: {error}); without it the file is read as "
-            "that of another package"
+            f"'{path}', metadata.{HEADER}: damaged ({type(error).__name__}: {error}); with "
+            "ignore_header=True the file is read as that of another package"
         ) from error
     if records.metadata:
         setattr(data, _METADATA, records.metadata)
@@ -207,10 +219,55 @@ class _Reader:
         return value
 
 
-def _records(content: dict[str, Any], modality: str, relation: str) -> Records:
+def _by_header(records: Records) -> tuple[MultiModalHeteroData | None, str]:
+    """Return the data, or :obj:`None` and in what the header and the rest of the file disagree.
+
+    A header of another form or version is an error.
+    """
+    header = checked_header(records.header)
+    if records.header is None:
+        return from_records(records), ""
+    fault = _slot_fault(records, header)
+    try:
+        return (from_records(records), "") if not fault else (None, fault)
+    except ValueError as error:
+        return None, str(error)
+
+
+def _slot_fault(records: Records, header: dict[str, Any]) -> str:
+    """Return in what slots and weights of the incidences differ from those that the header names."""
+    found: dict[tuple[str, str, str | None], list[int]] = {}
+    for edge, node, role, weight in zip(records.edge, records.node, records.role, records.weight, strict=True):
+        count = found.setdefault((records.relation[edge], records.modality[node], role), [0, 0])
+        count[0] += 1
+        count[1] += weight is not None
+    for name, schema in header["relations"].items():
+        known = {(m, role): dtype for m, role, dtype in schema.get("slots", [])}
+        for (relation, modality, role), (total, weighted) in found.items():
+            if relation != name:
+                continue
+            slot = f"'{modality}'" + ("" if role is None else f" with role '{role}'")
+            if (modality, role) not in known:
+                return f"the incidences of '{name}' have the slot {slot}, which the header lacks"
+            expected = 0 if known[modality, role] is None else total
+            if weighted != expected:
+                return f"{weighted} of {total} incidences of slot {slot} of '{name}' have a weight, expected {expected}"
+    return ""
+
+
+def _warn_of_header(path: str | os.PathLike[str], fault: str) -> None:
+    warnings.warn(
+        f"'{path}': metadata.{HEADER} and the rest of the file disagree, as where another package wrote it again "
+        f"({fault}). It is read as a file of another package (ignore_header=True: the same without this warning)",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _records(content: dict[str, Any], modality: str, relation: str, ignore_header: bool) -> Records:
     reader = _Reader(content)
     out = Records()
-    if HEADER in reader.metadata:
+    if HEADER in reader.metadata and not ignore_header:
         out.header = reader.typed(reader.metadata[HEADER], dict, f"metadata.{HEADER}")
     nodes = _entries(reader, "nodes", "node", modality, NODE)
     edges = _entries(reader, "edges", "edge", relation, HYPEREDGE)
@@ -218,6 +275,8 @@ def _records(content: dict[str, Any], modality: str, relation: str) -> Records:
     fields = ("edge", "node", "weight", "direction", "attrs")
     for where, record in reader.records("incidences", fields, ("edge", "node")):
         node, edge = record["node"], record["edge"]
+        if out.header is not None:
+            _check_listed(where, node, edge, node_at, edge_at)
         if node_at.setdefault(node, len(nodes)) == len(nodes):
             nodes.append((node, NODE, {}))
         if edge_at.setdefault(edge, len(edges)) == len(edges):
@@ -231,12 +290,22 @@ def _records(content: dict[str, Any], modality: str, relation: str) -> Records:
     if edges:
         out.edge_id, out.relation, out.edge_attrs = (list(column) for column in zip(*edges, strict=True))
     if out.header is None:
-        out.metadata = reader.metadata
+        out.metadata = {key: value for key, value in reader.metadata.items() if key != HEADER}
         for rows in (out.node_attrs, out.edge_attrs):
             if any("weight" in attrs for attrs in rows):
                 for attrs in rows:
                     attrs.setdefault("weight", 1.0)
     return out
+
+
+def _check_listed(where: str, node: Any, edge: Any, node_at: dict[Any, int], edge_at: dict[Any, int]) -> None:
+    """Check that a file of this package, which lists all nodes and edges, has those of an incidence."""
+    for kind, name, known in (("node", node, node_at), ("edge", edge, edge_at)):
+        if name not in known:
+            raise InputError(
+                f"{where}: {kind} {name!r} is missing in '{kind}s', where hyperlearn_pyg lists all: the file is "
+                "damaged; with ignore_header=True it is read as that of another package"
+            )
 
 
 def _entries(reader: _Reader, name: str, kind: str, key: str, default: str) -> list[tuple[Any, str, dict[str, Any]]]:

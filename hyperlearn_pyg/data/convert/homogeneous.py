@@ -10,7 +10,8 @@ from torch_geometric.typing import EdgeType
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._checks import check_bound, check_shape
 from hyperlearn_pyg.data._members import slot_edge_type
-from hyperlearn_pyg.data.convert._space import NodeSpace, rowed, take_rows
+from hyperlearn_pyg.data.convert._space import NodeSpace, named_relations, rowed, take_rows, warn_of_loss
+from hyperlearn_pyg.data.relation import is_membership
 
 #: The modality, the hyperedge set and the slot of a homogeneous hypergraph.
 NODE, HYPEREDGE = "node", "hyperedge"
@@ -25,7 +26,7 @@ def to_homogeneous_hypergraph(
     (``data.to_homogeneous()`` keeps the meaning that PyG gives it: the graph of all node types and edge types.)
 
     Args:
-        data: the data; edges that are not memberships are left out.
+        data: the data; edges that are not memberships, and attributes of the data as a whole, are left out.
         relations: the relations to take, in this order; :obj:`None` for all.
 
     Returns:
@@ -37,14 +38,27 @@ def to_homogeneous_hypergraph(
         relations; the others are left out. ``item_id`` becomes ``"user/u1"``. Memberships without ``edge_weight`` weigh
         one where others have it.
 
+    Warns:
+        UserWarning: something of the data is left out; the text lists what.
+
     Raises:
-        ValueError: no such relation, a missing count.
+        ValueError: no such relation, a string for the list of relations, a missing count.
     """
-    sets = list(data.hyperedge_types if relations is None else relations)
+    out, lost = homogeneous(data, data.hyperedge_types if relations is None else named_relations(relations))
+    warn_of_loss(lost, "the homogeneous hypergraph", 2)
+    return out
+
+
+def homogeneous(data: MultiModalHeteroData, sets: list[str]) -> tuple[MultiModalHeteroData, list[str]]:
+    """Return the homogeneous hypergraph of some relations, and what of the data it lacks."""
     slots = [slot for name in sets for slot in data.relation(name).slots]
     space, edges = NodeSpace.of(data, data.modalities), NodeSpace.of(data, sets)
     index, slot_of = _stack_memberships(data, slots, space, edges)
-    rows = space.shared_rows(data)
+    rows, edge_rows = space.shared_rows(data), edges.shared_rows(data)
+    lost = edges_and_globals(data)
+    for names, kept in ((space.names, rows), (edges.names, edge_rows)):
+        lost += [f"'{key}' of '{name}'" for name in names for key in data[name] if key not in (*kept, "num_nodes")]
+    lost += [f"'{key}' of {s}" for s in slots for key in data[s] if key not in ("edge_index", "edge_weight")]
     if "item_id" in rows:
         owner = [name for name, size in zip(space.names, space.sizes, strict=True) for _ in range(size)]
         rows["item_id"] = [f"{name}/{item}" for name, item in zip(owner, rows["item_id"], strict=True)]
@@ -52,7 +66,7 @@ def to_homogeneous_hypergraph(
     out.add_modality(NODE, num_nodes=space.num_nodes)
     out[NODE].update({**rows, "node_type": space.node_type(index.device)})
     out.add_hyperedges(HYPEREDGE, {NODE: index}, num_hyperedges=edges.num_nodes)
-    out[HYPEREDGE].update({**edges.shared_rows(data), "hyperedge_type": edges.node_type(index.device)})
+    out[HYPEREDGE].update({**edge_rows, "hyperedge_type": edges.node_type(index.device)})
     out[MEMBERS].slot = slot_of
     if any("edge_weight" in data[slot] for slot in slots):
         ones = [torch.ones(data[slot].edge_index.size(1), device=index.device) for slot in slots]
@@ -61,11 +75,19 @@ def to_homogeneous_hypergraph(
         )
     out.node_type_names, out.hyperedge_type_names = list(space.names), sets
     out.slot_names = [list(slot) for slot in slots]
-    return out
+    return out, lost
+
+
+def edges_and_globals(data: MultiModalHeteroData, *, attributes: bool = True) -> list[str]:
+    """Return the edges that are no memberships and the attributes of the data as a whole, in words."""
+    out = [f"edges {edge_type}" for edge_type in data.edge_types if not is_membership(edge_type)]
+    return out + [f"'{key}' of the data" for key in data._global_store if attributes]
 
 
 def from_homogeneous_hypergraph(data: MultiModalHeteroData) -> MultiModalHeteroData:
-    """Take a homogeneous hypergraph apart into modalities and relations: :func:`to_homogeneous_hypergraph` undone.
+    """Take a homogeneous hypergraph apart into modalities and relations.
+
+    It is the way back from :func:`to_homogeneous_hypergraph`, but for what that has left out.
 
     Items of one type need not stand together; their order stays. A hypergraph of other origin needs only ``node_type``:
     without ``hyperedge_type`` there is one relation ``hyperedge``; without ``slot``, a relation has one slot for each

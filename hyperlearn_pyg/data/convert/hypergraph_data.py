@@ -11,8 +11,8 @@ from torch_geometric.data.hypergraph_data import HyperGraphData
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._checks import check_bound, check_count
 from hyperlearn_pyg.data._members import slot_edge_type
-from hyperlearn_pyg.data.convert._space import count_nodes, rowed, validated
-from hyperlearn_pyg.data.convert.homogeneous import HYPEREDGE, NODE, to_homogeneous_hypergraph
+from hyperlearn_pyg.data.convert._space import count_nodes, named_relations, rowed, validated, warn_of_loss
+from hyperlearn_pyg.data.convert.homogeneous import HYPEREDGE, NODE, edges_and_globals, homogeneous
 from hyperlearn_pyg.data.relation import role_of
 
 #: What an attribute of the hyperedges is called in HyperGraphData; any other gets the prefix ``edge_``.
@@ -38,21 +38,25 @@ def to_hypergraph_data(data: MultiModalHeteroData, *, relations: Sequence[str] |
         Data with ``edge_index [2, nnz]`` (item above hyperedge), ``num_nodes`` and ``num_hyperedges``. Attributes of
         items keep their names; of hyperedges, ``x`` becomes ``edge_attr``, ``weight`` ``edge_weight``,
         ``hyperedge_type`` ``edge_type``, and any other gets the prefix ``edge_``; of memberships, the prefix
-        ``incidence_``. :func:`from_hypergraph_data` is the inverse.
+        ``incidence_``. :func:`from_hypergraph_data` is the inverse, but for what is left out.
 
     Warns:
+        UserWarning: something of the data is left out; the text lists what.
         UserWarning: PyG 2.8 will miscount: it takes the number of hyperedges from the largest index, and the number of
             nodes too where both numbers agree. Batches of such data are wrong; batches of ``MultiModalHeteroData`` are
             not.
 
     Raises:
-        ValueError: no such relation, a missing count.
+        ValueError: no such relation, a string for the list of relations, a missing count.
     """
-    chosen = list(data.hyperedge_types if relations is None else relations)
+    chosen = data.hyperedge_types if relations is None else named_relations(relations)
     slots = [slot for name in chosen for slot in data.relation(name).slots]
     if len(data.modalities) != 1 or len(slots) != 1 or role_of(slots[0]) is not None:
-        data = to_homogeneous_hypergraph(data, relations=chosen)
+        data, lost = homogeneous(data, chosen)
         slots = [slot_edge_type(NODE, HYPEREDGE)]
+    else:
+        lost = edges_and_globals(data, attributes=False)
+    warn_of_loss(lost, "HyperGraphData", 2)
     modality, _, name = slots[0]
     size, count = int(data[modality].num_nodes), int(data[name].num_nodes)
     out = HyperGraphData(edge_index=data[slots[0]].edge_index, num_nodes=size, num_hyperedges=count)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -15,10 +16,11 @@ from hyperlearn_pyg.data._members import Slot, slot_edge_type
 from hyperlearn_pyg.data.convert._space import NodeSpace, with_modalities
 from hyperlearn_pyg.data.convert._sparse import check_choice
 from hyperlearn_pyg.data.convert.homogeneous import HYPEREDGE, NODE
+from hyperlearn_pyg.errors import did_you_mean
 
 #: The forms of an incidence matrix.
-Layout = Literal["dense", "coo", "csr", "scipy_coo", "scipy_csr"]
-_LAYOUTS = ("dense", "coo", "csr", "scipy_coo", "scipy_csr")
+Layout = Literal["dense", "coo", "csr", "csc", "scipy_coo", "scipy_csr", "scipy_csc"]
+_LAYOUTS = ("dense", "coo", "csr", "csc", "scipy_coo", "scipy_csr", "scipy_csc")
 
 
 def to_incidence(
@@ -34,7 +36,8 @@ def to_incidence(
         relation: the relation; it may be ragged.
         slot: the slot, by position or as a modality or a pair (modality, role); :obj:`None` for all slots stacked over
             the modalities: rows are the items of the first slot's modality, then those of the next modality.
-        layout: ``"dense"``, ``"coo"`` or ``"csr"`` for a tensor, ``"scipy_coo"`` or ``"scipy_csr"`` for SciPy.
+        layout: ``"dense"``, ``"coo"``, ``"csr"`` or ``"csc"`` for a tensor, and with ``scipy_`` before one of the last
+            three for SciPy.
 
     Returns:
         ``[N, E]`` in the layout asked for; of a slot, ``N`` is the number of items of its modality.
@@ -56,9 +59,9 @@ def to_incidence(
     if layout.startswith("scipy"):
         row, col = index.cpu().numpy()
         matrix = sp.csr_array((values.detach().cpu().numpy(), (row, col)), shape=size)
-        return matrix if layout == "scipy_csr" else matrix.tocoo()
+        return matrix.asformat(layout.removeprefix("scipy_"))
     tensor = torch.sparse_coo_tensor(index, values, size, check_invariants=False).coalesce()
-    return tensor if layout == "coo" else tensor.to_dense() if layout == "dense" else _to_csr(tensor)
+    return tensor if layout == "coo" else tensor.to_dense() if layout == "dense" else _compressed(tensor, layout)
 
 
 def from_incidence(
@@ -75,8 +78,8 @@ def from_incidence(
     without an entry are empty, items without one isolated.
 
     Args:
-        matrix: ``[N, E]``: a tensor, dense or sparse (COO, CSR, CSC), an array, or any SciPy sparse matrix; or a
-            mapping from slot, a modality or a pair (modality, role), to such a matrix.
+        matrix: ``[N, E]``: a tensor, dense or sparse (COO, CSR, CSC), an array, nested lists, a frame of pandas,
+            or any SciPy sparse matrix; or a mapping from slot, a modality or a pair (modality, role), to such a matrix.
         relation: the name of the hyperedge set.
         sizes: for a single matrix, modality -> number of its rows, in the order in which they are stacked; :obj:`None`
             for one modality, ``node``.
@@ -109,10 +112,10 @@ def from_incidence(
     )
 
 
-def _to_csr(tensor: Tensor) -> Tensor:
+def _compressed(tensor: Tensor, layout: str) -> Tensor:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return tensor.to_sparse_csr()
+        warnings.filterwarnings("ignore", "Sparse CS[RC] tensor support is in beta", UserWarning)
+        return tensor.to_sparse_csr() if layout == "csr" else tensor.to_sparse_csc()
 
 
 def _position(view: Relation, slot: int | Slot) -> int:
@@ -121,12 +124,20 @@ def _position(view: Relation, slot: int | Slot) -> int:
         return slot % view.order
     edge_type = slot_edge_type(slot, view.name)
     if edge_type not in view.slots:
-        raise ValueError(f"relation '{view.name}' has no slot {slot!r} (slots: {list(view.slots)})")
+        pairs = zip(view.modalities, view.roles, strict=True)
+        slots = [modality if role is None else (modality, role) for modality, role in pairs]
+        hint = did_you_mean(str(slot), map(str, slots))
+        raise ValueError(f"relation '{view.name}' has no slot {slot!r} (slots: {slots}).{hint}")
     return view.slots.index(edge_type)
 
 
 def _entries(matrix: Any, where: str) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """Return the stored entries ``[2, nnz]``, their values as floating-point numbers, and the shape."""
+    if isinstance(matrix, list | tuple | pd.DataFrame):
+        try:
+            matrix = np.asarray(matrix, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where} must hold numbers, in rows of one length ({error})") from error
     if sp.issparse(matrix):
         coo = sp.coo_array(matrix)
         index = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
@@ -142,7 +153,10 @@ def _entries(matrix: Any, where: str) -> tuple[Tensor, Tensor, tuple[int, int]]:
             coo = (tensor if tensor.layout == torch.sparse_coo else tensor.to_sparse_coo()).coalesce()
             index, values, shape = coo.indices(), coo.values(), tuple(coo.shape)
     else:
-        raise ValueError(f"{where} must be a tensor, an array or a SciPy sparse matrix (got {type(matrix).__name__})")
+        raise ValueError(
+            f"{where} must be a tensor, an array, nested lists, a frame or a SciPy sparse matrix (got "
+            f"{type(matrix).__name__})"
+        )
     if not isinstance(matrix, Tensor) or not values.is_floating_point():
         values = values.to(torch.get_default_dtype())
     check_finite(values, where)

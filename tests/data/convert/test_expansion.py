@@ -135,6 +135,22 @@ def test_limits(small: MultiModalHeteroData, monkeypatch: pytest.MonkeyPatch) ->
     assert clique_expansion(small, "visits", max_size=9)
 
 
+def test_pairs_are_counted_before_the_product(small: MultiModalHeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all modalities together: 5 of users and 5 of films."""
+    monkeypatch.setattr(_sparse, "MAX_PAIRS", 8)
+    with pytest.raises(ValueError, match=r"the line graph of 'rates' may have up to 9 pairs .*set 'max_degree'"):
+        line_graph(small, "rates")
+    assert line_graph(small, "rates", max_degree=2).num_edges == 4
+    monkeypatch.setattr(_sparse, "memory", lambda: 300.0)
+    with pytest.raises(ValueError, match=r"more than the memory .*: lower 'max_degree' \(now 2\)"):
+        line_graph(small, "rates", max_degree=2)
+    assert line_graph(small, "rates", max_degree=1, oversize="drop").num_edges == 0
+
+
+def test_memory() -> None:
+    assert 2**20 < _sparse.memory() < float("inf")
+
+
 def test_bad_arguments(small: MultiModalHeteroData) -> None:
     with pytest.raises(ValueError, match=r"there is no relation 'rate'.*Did you mean 'rates'"):
         clique_expansion(small, "rate")

@@ -113,6 +113,24 @@ def test_errors(relation: dict[str, Any], text: str) -> None:
         from_frames(USERS, {"r": pd.DataFrame(relation)})
 
 
+def test_a_misspelt_slot(same: Any) -> None:
+    with pytest.warns(
+        UserWarning, match=r"'r' has one slot alone, 'film': column 'usr' is no modality\. Did.*'user'"
+    ) as r:
+        from_frames(USERS, {"r": pd.DataFrame({"film": [0], "usr": ["anna"], "value": [1.0]})})
+    assert r[0].filename == __file__
+    with pytest.raises(InputError, match=r"no column is called as a modality.* column 'users' .*Did you mean 'user'"):
+        from_frames(USERS, {"r": pd.DataFrame({"users": ["anna"]})})
+    assert from_frames(USERS, {"r": pd.DataFrame({"film": [0], "note": ["x"]})}).relation("r").order == 1
+
+
+def test_the_frames_alone(small: MultiModalHeteroData, same: Any) -> None:
+    frames = to_frames(small)
+    same(from_frames(frames), from_frames(*frames))
+    with pytest.raises(ValueError, match="pass the Frames alone"):
+        from_frames(frames, frames.relations)
+
+
 def test_more_errors(small: MultiModalHeteroData) -> None:
     edges = {("user", "knows", "user"): pd.DataFrame({"source": ["anna"]})}
     with pytest.raises(InputError, match="column 'target' is missing"):

@@ -67,6 +67,16 @@ def test_edges_become_hyperedges() -> None:
     assert torch.equal(back["user", "rates", "film"].edge_index, hetero["user", "rates", "film"].edge_index)
 
 
+def test_a_name_that_fits_one_edge_type(same: Any) -> None:
+    hetero = plain()
+    same(from_hetero(hetero, relations=["rates"]), from_hetero(hetero, relations=[("user", "rates", "film")]))
+    hetero["film", "rates", "user"].edge_index = torch.zeros(2, 1).long()
+    with pytest.raises(
+        ValueError, match=r"'rates' is the middle of 2 edge types .*give edge types, such as \('user', 'r"
+    ):
+        from_hetero(hetero, relations=["rates"])
+
+
 def test_counts_are_not_guessed() -> None:
     hetero = plain()
     del hetero["film"].num_nodes
@@ -89,6 +99,13 @@ def test_size_zero() -> None:
 def test_errors(small: MultiModalHeteroData) -> None:
     with pytest.raises(ValueError, match=r"there is no edge type \('user', 'rate', 'film'\).*Did you mean"):
         from_hetero(plain(), relations=[("user", "rate", "film")])
+    with pytest.raises(ValueError, match=r"'rate' is the middle of no edge types .*such as .*Did you mean 'rates'"):
+        from_hetero(plain(), relations=["rate"])
+    with pytest.raises(ValueError, match="an edge type has three names"):
+        from_hetero(plain(), relations=[("user", "film")])
+    for wrong in (from_hetero, to_hetero_data):
+        with pytest.raises(ValueError, match=r"'relations' must be a list of names \(got 'rates'\): write \['rates'\]"):
+            wrong(small, relations="rates")
     with pytest.raises(ValueError, match="two edge types are called 'rates': pass a mapping"):
         from_hetero(plain(), relations=[("user", "rates", "film"), ("user", "rates", "film")])
     with pytest.raises(ValueError, match="'user' is already present"):

@@ -185,7 +185,7 @@ HEADER: dict[str, Any] = {"version": 1, "modalities": {}, "attributes": {}}
         ({"incidences": [{**ONE, "attrs": {"role": ""}}]}, r"attrs\.role: expected a string that is not empty"),
         ({"nodes": [{"node": 1}, {"node": 1}]}, r"nodes\[1\]: node 1 stands at nodes\[0\] already"),
         ({"nodes": [{"node": 1, "attrs": {"modality": 3}}]}, r"nodes\[0\]: attribute 'modality' must be a string"),
-        ({"nodes": [{"node": 1}, {"node": "1"}]}, "'item_id' of 'node' must differ"),
+        ({"nodes": [{"node": 1}, {"node": "1"}]}, r"must differ: 1 \(int\) and '1' \(str\) are one and the same"),
         ({"metadata": {"hyperlearn_pyg": {"version": 9}}}, "is of version 9, expected 1"),
         ({"metadata": {"hyperlearn_pyg": {"version": 1, "modalities": 3}}}, "must have an object 'modalities'"),
         (
@@ -229,20 +229,63 @@ def test_bad_files(tmp_path: Path, small: MultiModalHeteroData) -> None:
             from_hif(tmp_path / "bad.json.gz")
 
 
-def test_a_header_that_no_longer_fits(tmp_path: Path, small: MultiModalHeteroData) -> None:
+def test_a_header_that_no_longer_fits(tmp_path: Path, small: MultiModalHeteroData, same: Any) -> None:
     to_hif(small, tmp_path / "a.json")
     content = json.loads((tmp_path / "a.json").read_text())
     content["edges"][1]["attrs"]["value"] = "high"
     (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="'value' of 'rates' must hold entries of type float32"):
+    with pytest.warns(UserWarning, match=r"a\.json'.* disagree.*'value' of 'rates' must hold entries of type float32"):
         from_hif(tmp_path / "a.json")
     del content["edges"][1]["attrs"]["value"]
     (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="'value' of 'rates' is missing at position 1"):
-        from_hif(tmp_path / "a.json")
+    with pytest.warns(UserWarning, match="'value' of 'rates' is missing at position 1"):
+        data = from_hif(tmp_path / "a.json")
+    assert data["rates"].attr_value == [1.0, None, 3.0]
+    assert "hif_metadata" not in data
+    same(from_hif(tmp_path / "a.json", ignore_header=True), data)
     content["metadata"] = {}
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert from_hif(tmp_path / "a.json")["rates"].attr_value == [1.0, None, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("lost", "text"),
+    [
+        ("weight", "0 of 3 incidences of slot 'film' of 'visits' have a weight, expected 3"),
+        ("attrs", "the incidences of 'follows' have the slot 'user', which the header lacks"),
+    ],
+)
+def test_a_header_that_another_package_keeps(tmp_path: Path, small: MultiModalHeteroData, lost: str, text: str) -> None:
+    """As xgi writes: the metadata are there, weights and roles are not."""
+    to_hif(small, tmp_path / "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    for record in content["incidences"]:
+        record.pop(lost, None)
+    write(tmp_path / "a.json", **content)
+    with pytest.warns(UserWarning, match=f"disagree.*{text}") as found:
+        data = from_hif(tmp_path / "a.json")
+    assert found[0].filename == __file__
+    assert data.relation("rates").modalities == ("user", "film")
+    assert data["rates"].value.tolist() == [1, 2, 3]
+    assert data.relation("user knn user").num_hyperedges == 2
+    to_hif(data, tmp_path / "b.json")
+    assert from_hif(tmp_path / "b.json").edge_types == data.edge_types
+
+
+def test_a_missing_node_is_named(tmp_path: Path, small: MultiModalHeteroData) -> None:
+    to_hif(small, tmp_path / "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    for kind, place in (("node", 0), ("edge", 0)):
+        part = {**content, f"{kind}s": content[f"{kind}s"][place + 1 :]}
+        path, name = write(tmp_path / "b.json", **part), content[f"{kind}s"][place][kind]
+        with pytest.raises(InputError, match=rf"incidences\[0\]: {kind} '{name}' is missing in '{kind}s'.*damaged"):
+            from_hif(path)
+        assert from_hif(path, ignore_header=True).relation("rates").num_hyperedges == 3 - (kind == "edge")
+
+
+def test_relations_are_a_list(tmp_path: Path, small: MultiModalHeteroData) -> None:
+    with pytest.raises(ValueError, match=r"'relations' must be a list of names \(got 'rates'\): write \['rates'\]"):
+        to_hif(small, tmp_path / "a.json", relations="rates")
 
 
 def test_what_cannot_be_written_leaves_no_file(tmp_path: Path, small: MultiModalHeteroData) -> None:
@@ -283,6 +326,10 @@ def test_other_packages_read_it_and_are_read(tmp_path: Path, small: MultiModalHe
     assert theirs.num_edges == 10
     assert theirs.edges.members("visits/0") == {"user/a", "user/b", "user/c", "film/y"}
     assert theirs.nodes["user/a"]["item_name"] == "A"
+    xgi.write_hif(theirs, tmp_path / "again.json")
+    with pytest.warns(UserWarning, match="disagree"):
+        again = from_hif(tmp_path / "again.json")
+    assert sorted(again["rates"].value.tolist()) == [1, 2, 3]
     xgi.write_hif(xgi.Hypergraph({"e": [1, 2], "f": [2, 3, 4]}), tmp_path / "theirs.json.gz")
     data = from_hif(tmp_path / "theirs.json.gz")
     assert data["node"].num_nodes == 4

@@ -12,7 +12,10 @@ from torch_geometric.data import Batch, HeteroData
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.convert import from_homogeneous_hypergraph, to_homogeneous_hypergraph
 
-pytestmark = pytest.mark.filterwarnings("ignore:The node types .* are isolated:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The node types .* are isolated:UserWarning"),
+    pytest.mark.filterwarnings("ignore:the homogeneous hypergraph has no place:UserWarning"),
+]
 
 
 @settings(deadline=None, max_examples=25)
@@ -84,6 +87,19 @@ def test_a_hypergraph_with_node_types_alone() -> None:
     data.node_type_names = ["a"]
     with pytest.raises(ValueError, match=r"'node_type' \(names: \['a'\]\): index 1 at position 0 is out of range"):
         from_homogeneous_hypergraph(data)
+
+
+def test_what_is_left_out_is_said(small: MultiModalHeteroData) -> None:
+    small.name = "a graph"
+    with pytest.warns(UserWarning, match="the homogeneous hypergraph has no place for") as record:
+        to_homogeneous_hypergraph(small)
+    text = str(record[0].message)
+    assert record[0].filename == __file__
+    for part in ("edges ('user', 'knn', 'user')", "'x' of 'user'", "'value' of 'rates'", "'name' of the data"):
+        assert part in text
+    assert "item_id" not in text
+    with pytest.raises(ValueError, match=r"'relations' must be a list of names \(got 'rates'\): write \['rates'\]"):
+        to_homogeneous_hypergraph(small, relations="rates")
 
 
 def test_errors(small: MultiModalHeteroData) -> None:

@@ -24,9 +24,9 @@ INDEX = torch.tensor([[0, 1, 2, 1, 3], [0, 0, 0, 1, 1]])
 @given(draw=st.data())
 def test_round_trip(arbitrary: Any, same: Any, draw: st.DataObject) -> None:
     data = draw.draw(arbitrary())
-    flat = to_homogeneous_hypergraph(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
+        flat = to_homogeneous_hypergraph(data)
         there = to_hypergraph_data(data)
         again = to_hypergraph_data(flat)
     assert isinstance(there, HyperGraphData)
@@ -78,6 +78,20 @@ def test_counts_that_pyg_gets_wrong() -> None:
     with pytest.raises(ValueError, match="empty"):
         _ = there.num_nodes  # the defect
     assert from_hypergraph_data(there)["node"].num_nodes == 2
+
+
+def test_what_is_left_out_is_said(small: MultiModalHeteroData) -> None:
+    with pytest.warns(UserWarning, match=r"HyperGraphData has no place for edges .*'value' of 'rates'") as record:
+        to_hypergraph_data(small)
+    assert record[0].filename == __file__
+    data = MultiModalHeteroData().add_modality("v", num_nodes=4).add_hyperedges("e", {"v": INDEX}, num_hyperedges=2)
+    data.name = "a graph"
+    assert to_hypergraph_data(data).name == "a graph"
+    data["v", "near", "v"].edge_index = INDEX[:, :1]
+    with pytest.warns(UserWarning, match=r"has no place for edges \('v', 'near', 'v'\): left out"):
+        to_hypergraph_data(data)
+    with pytest.raises(ValueError, match=r"write \['e'\]"):
+        to_hypergraph_data(data, relations="e")
 
 
 def test_counts_are_asked_for() -> None:

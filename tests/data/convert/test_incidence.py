@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -76,6 +77,7 @@ def test_forms_that_are_taken() -> None:
         warnings.filterwarnings("ignore", "Sparse CS", UserWarning)
         forms = [matrix, matrix.to_sparse_coo(), matrix.to_sparse_csr(), matrix.to_sparse_csc(), matrix.numpy()]
     forms += [sp.csc_matrix(matrix.numpy()), sp.lil_array(matrix.numpy()), matrix.long(), sp.coo_array(matrix.numpy())]
+    forms += [matrix.tolist(), pd.DataFrame(matrix.numpy())]
     for form in forms:
         data = from_incidence(form)
         assert data["node"].num_nodes == 2
@@ -106,7 +108,7 @@ def test_errors(small: MultiModalHeteroData) -> None:
         to_incidence(small, "rates", layout="bsr")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"'slot' must be in \[-2, 2\)"):
         to_incidence(small, "rates", slot=2)
-    with pytest.raises(ValueError, match="has no slot 'tag'"):
+    with pytest.raises(ValueError, match=r"has no slot 'tag' \(slots: \['user', 'film'\]\)"):
         to_incidence(small, "rates", slot="tag")
     assert to_incidence(small, "rates", slot=-1).shape == (3, 3)
     with pytest.raises(ValueError, match="must have one number of columns"):
@@ -117,8 +119,11 @@ def test_errors(small: MultiModalHeteroData) -> None:
         from_incidence(torch.ones(2, 2), sizes={"a": 1})
     with pytest.raises(ValueError, match=r"must be of shape \[N, E\] \(got \[2\]\)"):
         from_incidence(np.ones(2))
-    with pytest.raises(ValueError, match="must be a tensor, an array or a SciPy sparse matrix"):
-        from_incidence([[1.0]])
+    with pytest.raises(ValueError, match="must be a tensor, an array, nested lists, a frame or a SciPy sparse matrix"):
+        from_incidence("matrix")
+    for wrong in ([[1.0], [1.0, 2.0]], pd.DataFrame({"a": ["x"]})):
+        with pytest.raises(ValueError, match="the matrix must hold numbers, in rows of one length"):
+            from_incidence(wrong)
     with pytest.raises(ValueError, match="the matrix must be finite"):
         from_incidence(torch.tensor([[torch.nan]]))
 
