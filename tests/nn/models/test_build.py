@@ -107,8 +107,7 @@ def test_one_slot_and_no_features_leave_a_table() -> None:
 
 def test_a_modality_without_relation() -> None:
     data = make().add_modality("tag", num_nodes=2)
-    with pytest.warns(UserWarning, match="'tag'.* isolated"):
-        model = HyperLearn.from_data(data, 2)
+    model = HyperLearn.from_data(data, 2)
     assert model.modalities == ["user", "film"]
     with pytest.raises(ValueError, match="'tag' takes part in no relation"):
         as_branch("tag", EmbeddingEncoder(2, 2), {}, ModelConfig(rank=2))
