@@ -131,6 +131,7 @@ def to_records(data: MultiModalHeteroData, relations: Sequence[str] | None = Non
             out.role += [role] * node.numel()
             out.weight += [None] * node.numel() if weight is None else weight.tolist()
         header["relations"][view.name]["slots"] = slots
+        header["relations"][view.name]["members"] = [data[slot].edge_index.size(1) for slot in view.slots]
         if view.name in graphs:
             header["relations"][view.name]["edge_type"] = list(graphs[view.name])
     return out

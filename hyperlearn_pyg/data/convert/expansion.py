@@ -66,10 +66,10 @@ def clique_expansion(
     scale = keep / np.maximum(size - 1, 1) if weight == "normalized" else keep.astype(float)
     device = view.incidence(0).device
     names = list(members)
+    _check_blocks(view, list(members.values()), keep, max_size)
     out = {}
     for i, a in enumerate(names):
         for b in names[i:]:
-            _check_block(view, members[a], members[b], keep, max_size)
             block = sp.csr_array(members[a] @ (members[b] @ sp.diags_array(scale)).T)
             out[a, f"clique_{relation}", b] = to_edges(block, device, loops=a != b)
     return out
@@ -181,10 +181,12 @@ def line_graph(
     return Data(edge_index=edge_index, edge_weight=edge_weight, num_nodes=len(view))
 
 
-def _check_block(
-    view: Relation, a: sp.csr_array, b: sp.csr_array, keep: NDArray[np.bool_], max_size: int | None
-) -> None:
-    left, right = (np.bincount(m.indices, minlength=len(view)) * keep.astype(float) for m in (a, b))
-    pairs = min(float(left @ right), float(a.shape[0]) * float(b.shape[0]))
-    largest = int(max(left.max(initial=0), right.max(initial=0)))
+def _check_blocks(view: Relation, members: list[sp.csr_array], keep: NDArray[np.bool_], max_size: int | None) -> None:
+    """Refuse a clique expansion of too many pairs, those of all pairs of modalities together."""
+    sizes = [np.bincount(m.indices, minlength=len(view)) * keep.astype(float) for m in members]
+    pairs = 0.0
+    for i, (left, a) in enumerate(zip(sizes, members, strict=True)):
+        for right, b in zip(sizes[i:], members[i:], strict=True):
+            pairs += min(float(left @ right), float(a.shape[0]) * float(b.shape[0]))
+    largest = int(max((size.max(initial=0) for size in sizes), default=0))
     check_pairs(pairs, max_size, "max_size", f"the clique expansion of '{view.name}'", largest)

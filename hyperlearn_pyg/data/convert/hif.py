@@ -252,6 +252,10 @@ def _slot_fault(records: Records, header: dict[str, Any]) -> str:
             expected = 0 if known[modality, role] is None else total
             if weighted != expected:
                 return f"{weighted} of {total} incidences of slot {slot} of '{name}' have a weight, expected {expected}"
+        for (modality, role, _), expected in zip(schema.get("slots", []), schema.get("members", []), strict=False):
+            total = found.get((name, modality, role), [0])[0]
+            if total < expected:
+                return f"'{name}' has {total} incidences with nodes of '{modality}', expected {expected}"
     return ""
 
 

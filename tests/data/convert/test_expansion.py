@@ -127,7 +127,7 @@ def test_limits(small: MultiModalHeteroData, monkeypatch: pytest.MonkeyPatch) ->
         line_graph(small, "visits", max_degree=1)
     assert line_graph(small, "visits", max_degree=1, oversize="drop").num_edges == 0
     monkeypatch.setattr(_sparse, "MAX_PAIRS", 5)
-    with pytest.raises(ValueError, match=r"may have up to 9 pairs \(the largest count is 3\), more than 5: set"):
+    with pytest.raises(ValueError, match=r"may have up to 17 pairs \(the largest count is 3\), more than 5: set"):
         clique_expansion(small, "visits")
     monkeypatch.setattr(_sparse, "MAX_PAIRS", 2)
     with pytest.raises(ValueError, match="the line graph of 'rates' may have up to"):
