@@ -52,31 +52,41 @@ def new_folders(*paths: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class _Watched:
-    """A file that remembers the fault of a write, which torch turns into a RuntimeError about positions."""
+    """A file that remembers the fault of a write, which torch turns into a RuntimeError about positions.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Every block is written whole: the operating system takes at most 2 GiB in one call, and torch does not look at
+    how much was taken.
+    """
+
+    def __init__(self, file: BinaryIO, digest: hashlib._Hash | None = None) -> None:
         self.file = file
-        self.fault: OSError | None = None
+        self.digest = digest
+        self.fault: BaseException | None = None
 
     def write(self, block: bytes) -> int:
+        left = memoryview(block)
         try:
-            return self.file.write(block)
-        except OSError as error:
+            while len(left):
+                left = left[self.file.write(left) :]
+        except BaseException as error:
             self.fault = self.fault or error
             raise
+        if self.digest is not None:
+            self.digest.update(block)
+        return len(block)
 
     def flush(self) -> None:
         self.file.flush()
 
 
-def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
-    """``torch.save``, whole or not at all.
+def save_torch(value: Any, path: str | os.PathLike[str], digest: hashlib._Hash | None = None) -> None:
+    """``torch.save``, whole or not at all; ``digest`` takes in the bytes on their way to the file.
 
     Raises:
         OSError: the file cannot be written, for instance because the disk is full.
     """
     with atomic_path(path) as temporary, open(temporary, "wb", buffering=0) as file:
-        watched = _Watched(file)
+        watched = _Watched(file, digest)
         try:
             torch.save(value, watched)  # type: ignore[arg-type]
         except RuntimeError:
