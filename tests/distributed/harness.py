@@ -71,7 +71,7 @@ class Ranks:
         self._server: subprocess.Popen[bytes] | None = None
 
     def run(self, function: Callable[..., Any], world_size: int, *arguments: Any, **options: Any) -> list[Any]:
-        """Return the value of each rank; raise :class:`RanksFailedError` if any failed. Options: see :meth:`outcomes`."""
+        """Return the value of each rank; :class:`RanksFailedError` if any failed. Options: see :meth:`outcomes`."""
         found = self.outcomes(function, world_size, *arguments, **options)
         if not all(outcome.ok for outcome in found):
             raise RanksFailedError(found)
