@@ -34,6 +34,9 @@ from hyperlearn_pyg.errors import InputError, did_you_mean
 
 __all__ = ["Checkpoint", "CheckpointWriter", "load", "load_latest", "new_directory", "save"]
 
+#: Seconds that the parts of other ranks are waited for, at most, when this rank ends.
+_GRACE = 5.0
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -112,7 +115,7 @@ class CheckpointWriter:
 
     :meth:`save` copies the values to the CPU and returns. What goes wrong later is raised by the next call of
     :meth:`save` or :meth:`wait`; leaving the ``with`` block waits too. As in :func:`save`, several ranks have a
-    writer each. The process does not end before its part is written.
+    writer each. The process does not end before its part is written; rank 0 then waits a few seconds for the others.
 
     Args:
         folder: see :func:`save`.
@@ -204,7 +207,7 @@ class CheckpointWriter:
     ) -> None:
         if error is None:
             return self.wait()
-        self._given_up.set()  # do not wait for ranks that may have gone too
+        self._given_up.set()  # other ranks may have gone too
         try:
             self.wait()
         except Exception as fault:
@@ -246,14 +249,14 @@ class CheckpointWriter:
             disk.prune(self.folder, self.keep)
 
     def _receipts(self, directory: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-        end = time.monotonic() + self.timeout
+        end, ends = time.monotonic() + self.timeout, False
         while len(receipts := disk.read_receipts(directory, names)) < len(names):
-            if self._given_up.is_set() or not threading.main_thread().is_alive():
-                end = min(end, time.monotonic())
+            if not ends and (self._given_up.is_set() or not threading.main_thread().is_alive()):
+                end, ends = min(end, time.monotonic() + _GRACE), True
             if time.monotonic() >= end:
                 missing = [rank for rank, name in enumerate(names) if name not in receipts]
                 raise TimeoutError(f"'{directory}' is not committed: no part came from ranks {missing}")
-            self._given_up.wait(0.02)
+            time.sleep(0.02)
         return receipts
 
 
