@@ -5,6 +5,7 @@ from hyperlearn_pyg.cli.source import Source
 from hyperlearn_pyg.distributed import ModalityPlan, ModalityPlanner, RelationLoad, modality_loads
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.nn import HyperLearn
+from hyperlearn_pyg.nn.encoder import DiffusionEncoder
 from hyperlearn_pyg.nn.models.branch import needs
 from hyperlearn_pyg.nn.models.inputs import ModelInputs
 from hyperlearn_pyg.training import TrainConfig
@@ -36,7 +37,7 @@ def make_plan(
     inputs = model.prepare(source.data, ("train",))
     width = model.rank + max(branch.bias.size(1) for branch in model.encoders.values())
     planner = ModalityPlanner(
-        modality_loads(model, source.data, width, edges=_edges(model, inputs)),
+        modality_loads(model, source.data, width, edges=_edges(model, inputs), passes=_passes(model)),
         relation_loads(model, inputs, config),
         memory_limit=None if memory_limit is None else max(1, int(memory_limit * 2**30)),
         shared_parameters=sum(p.numel() for p in model.decoders.parameters()),
@@ -66,3 +67,9 @@ def _edges(model: HyperLearn, inputs: ModelInputs) -> dict[str, int]:
         if wanted & _MESSAGES:
             counts[name] += sum(channel.incidence.nnz for channel in branch.channels)
     return counts
+
+
+def _passes(model: HyperLearn) -> dict[str, int]:
+    """Return how often each encoder that repeats its layers does so."""
+    encoders = {name: branch.encoder for name, branch in model.encoders.items()}
+    return {name: max(1, e.steps) for name, e in encoders.items() if isinstance(e, DiffusionEncoder)}

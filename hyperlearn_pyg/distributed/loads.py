@@ -36,11 +36,11 @@ class Machine:
         overhead: seconds a step of an encoder takes, however small it is.
     """
 
-    flops: float = 2e10
-    memory_bandwidth: float = 8e9
+    flops: float = 4e10
+    memory_bandwidth: float = 1.6e10
     network_bandwidth: float = 1e9
     latency: float = 1e-4
-    overhead: float = 1e-3
+    overhead: float = 2e-4
 
     def __post_init__(self) -> None:
         for name in ("flops", "memory_bandwidth", "network_bandwidth"):
@@ -106,15 +106,23 @@ class RelationLoad:
 
 
 def modality_seconds(
-    *, items: int, edges: int, parameters: int, weights: int, hidden: int, machine: Machine, itemsize: int = 4
+    *,
+    items: int,
+    edges: int,
+    parameters: int,
+    weights: int,
+    hidden: int,
+    machine: Machine,
+    passes: int = 1,
+    itemsize: int = 4,
 ) -> float:
     r"""Return the modelled seconds of a training step of one encoder.
 
     .. math::
-        t = t_0 + \frac{s\,(12 P + 6 E h + 12 N h)}{\beta} + \frac{6 N W}{\phi}
+        t = p\,t_0 + \frac{s\,(12 P + p\,(6 E + 12 N)\,h)}{\beta} + p\,\frac{6 N W}{\phi}
 
     with items :math:`N`, edges :math:`E`, parameters :math:`P`, those of them that act on every item :math:`W`, hidden
-    width :math:`h`, :math:`s` bytes a number, memory bandwidth :math:`\beta`, :math:`\phi` operations a second.
+    width :math:`h`, :math:`p` passes, :math:`s` bytes a number, memory bandwidth :math:`\beta`, :math:`\phi` operations a second.
 
     Args:
         items: number of items.
@@ -123,14 +131,17 @@ def modality_seconds(
         weights: number of the parameters that multiply every item; the others are tables of rows.
         hidden: width of the hidden rows.
         machine: the assumptions.
+        passes: how often the encoder goes over edges and items, as a recurrent one does.
         itemsize: bytes a number.
 
     Without items it is zero.
     """
-    moved = itemsize * (_PASSES_PARAMETER * parameters + hidden * (_PASSES_EDGE * edges + _PASSES_ITEM * items))
+    over_rows = passes * hidden * (_PASSES_EDGE * edges + _PASSES_ITEM * items)
+    moved = itemsize * (_PASSES_PARAMETER * parameters + over_rows)
+    flops = passes * _FLOPS_PER_WEIGHT * items * weights
     if items == 0:
         return 0.0
-    return machine.overhead + moved / machine.memory_bandwidth + _FLOPS_PER_WEIGHT * items * weights / machine.flops
+    return passes * machine.overhead + moved / machine.memory_bandwidth + flops / machine.flops
 
 
 def modality_loads(
@@ -139,13 +150,13 @@ def modality_loads(
     width: int,
     *,
     edges: Mapping[str, int] | None = None,
+    passes: Mapping[str, int] | None = None,
     machine: Machine | None = None,
 ) -> list[ModalityLoad]:
     """Count what each modality of a module asks for; nothing is computed with the data.
 
     A parameter with a side as long as some modality has items is taken as a table of rows, any other as weights that
-    act on every item. Layers that repeat in a loop are counted once: measure these (``seconds`` of
-    :class:`ModalityPlanner`).
+    act on every item. Where that does not fit, measure, and give :class:`ModalityPlanner` the ``seconds``.
 
     Args:
         module: has ``encoders``, a mapping of modality to module.
@@ -153,6 +164,7 @@ def modality_loads(
         width: columns of the tables of factors.
         edges: for each modality how many edges its encoder sums over; counted from the data where absent: edges of
             its graphs, and its memberships once for each other slot.
+        passes: for each modality how often its encoder goes over edges and items; once where absent.
         machine: the assumptions behind the seconds.
 
     Raises:
@@ -169,7 +181,7 @@ def modality_loads(
     counted = {name: _edges(data, name) for name in names} | dict(edges or {})
     sides = {int(data[name].num_nodes) for name in data.modalities}
     return [
-        _load(name, encoder, data, width, counted[name], sides, machine or Machine())
+        _load(name, encoder, data, width, counted[name], (passes or {}).get(name, 1), sides, machine or Machine())
         for name, encoder in encoders.items()
     ]
 
@@ -180,6 +192,7 @@ def _load(
     data: MultiModalHeteroData,
     width: int,
     edges: int,
+    passes: int,
     sides: set[int],
     machine: Machine,
 ) -> ModalityLoad:
@@ -193,7 +206,7 @@ def _load(
     kept = sum(_bytes(t) for t in chain(encoder.parameters(), encoder.buffers()))
     kept += (_KEPT_PER_PARAMETER - 1) * sum(_bytes(p) for p in trained)
     kept += _bytes(features) if isinstance(features, Tensor) else 0
-    kept += _BYTES_PER_EDGE * edges + _KEPT_PER_ITEM * items * hidden * itemsize
+    kept += _BYTES_PER_EDGE * edges + _KEPT_PER_ITEM * passes * items * hidden * itemsize
     seconds = modality_seconds(
         items=items,
         edges=edges,
@@ -201,6 +214,7 @@ def _load(
         weights=weights,
         hidden=hidden,
         machine=machine,
+        passes=passes,
         itemsize=itemsize,
     )
     return ModalityLoad(name, items, edges, parameters, width, kept, seconds)

@@ -70,6 +70,8 @@ def test_seconds_follow_the_formula() -> None:
     counts = {"items": 2, "edges": 3, "parameters": 5, "weights": 4, "hidden": 7}
     seconds = modality_seconds(**counts, machine=machine, itemsize=2)
     assert seconds == pytest.approx(3 + 2 * (12 * 5 + 6 * 3 * 7 + 12 * 2 * 7) / 10 + 6 * 2 * 4 / 100)
+    seconds = modality_seconds(**counts, machine=machine, passes=5)
+    assert seconds == pytest.approx(15 + 4 * (12 * 5 + 5 * 7 * (6 * 3 + 12 * 2)) / 10 + 5 * 6 * 2 * 4 / 100)
 
 
 @pytest.mark.parametrize("bad", [{"items": -1}, {"seconds": float("nan")}, {"memory": 1.5}, {"edges": True}])
@@ -91,17 +93,19 @@ def test_numbers_of_a_relation_and_a_machine_are_checked() -> None:
 @pytest.mark.slow
 def test_estimates_rank_encoders_as_measured_times_do() -> None:
     estimated, measured = [], []
-    for size in (100, 300, 1000, 3000, 10_000):
+    for size in (100, 300, 1000, 3000):
         sizes = {"a": size, "b": max(20, size // 4), "c": size // 2}
         relations = {"r": SyntheticRelation(("a", "b", "c"), 8 * size)}
         data = SyntheticMultiModal(sizes, relations)[0]
-        model = HyperLearn.from_data(data, preset="ratings")
-        inputs = model.prepare(data)
-        loads = modality_loads(model, data, model.rank + 1)
-        for load in loads:
-            estimated.append(load.seconds)
-            measured.append(_step_seconds(model, inputs, load.name))
-    assert len(estimated) == 15
+        for preset in ("ratings", "paper"):
+            model = HyperLearn.from_data(data, preset=preset)
+            passes = dict.fromkeys(sizes, model.config.steps if preset == "paper" else 1)
+            edges = None if preset == "ratings" else {m: data[m, "linked", m].num_edges for m in sizes}
+            inputs = model.prepare(data)
+            for load in modality_loads(model, data, model.rank + 1, edges=edges, passes=passes):
+                estimated.append(load.seconds)
+                measured.append(_step_seconds(model, inputs, load.name))
+    assert len(estimated) == 24
     assert spearmanr(estimated, measured).statistic >= 0.9
 
 
