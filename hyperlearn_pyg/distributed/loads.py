@@ -122,7 +122,8 @@ def modality_seconds(
         t = p\,t_0 + \frac{s\,(12 P + p\,(6 E + 12 N)\,h)}{\beta} + p\,\frac{6 N W}{\phi}
 
     with items :math:`N`, edges :math:`E`, parameters :math:`P`, those of them that act on every item :math:`W`, hidden
-    width :math:`h`, :math:`p` passes, :math:`s` bytes a number, memory bandwidth :math:`\beta`, :math:`\phi` operations a second.
+    width :math:`h`, :math:`p` passes, :math:`s` bytes a number, memory bandwidth :math:`\beta`, :math:`\phi`
+    operations a second, and :math:`t_0` the overhead. Without items it is zero.
 
     Args:
         items: number of items.
@@ -133,8 +134,6 @@ def modality_seconds(
         machine: the assumptions.
         passes: how often the encoder goes over edges and items, as a recurrent one does.
         itemsize: bytes a number.
-
-    Without items it is zero.
     """
     over_rows = passes * hidden * (_PASSES_EDGE * edges + _PASSES_ITEM * items)
     moved = itemsize * (_PASSES_PARAMETER * parameters + over_rows)
