@@ -217,7 +217,7 @@ def _sum_over_ranks(
     """Sum gradients over ranks, one message a type of scalar; one that no rank has stays :obj:`None`.
 
     A rank without some gradient sends zeros: the messages must not depend on what a rank happened to use. How many
-    ranks had it travels behind the gradients, and is read only where it is missing here.
+    ranks had it travels behind the gradients (a scalar each), and is read only where it is missing here.
     """
     if wire.world_size == 1:
         return list(grads)

@@ -8,17 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from hyperlearn_pyg.distributed.traffic import _FULL_SHARE, EXCHANGES, exchanged_bytes, split_batch
 from hyperlearn_pyg.errors import did_you_mean
 
-#: Share of all rows from which on ``"auto"`` sends all of them: sorting out the few that nobody names is not worth it.
-FULL_SHARE = 0.9
-MODES = ("auto", "rows", "full")
-
-
-def even_shares(count: int, world_size: int) -> tuple[int, ...]:
-    """Return how many of ``count`` tuples each rank takes: even blocks, the larger ones first."""
-    whole, rest = divmod(count, world_size)
-    return tuple(whole + (rank < rest) for rank in range(world_size))
+MODES = ("auto", *EXCHANGES)
 
 
 @dataclass(frozen=True)
@@ -106,7 +99,7 @@ class Tuples:
         if self.index.dim() != 2 or self.index.size(0) != len(self.modalities):
             shape = list(self.index.shape)
             raise ValueError(f"'index' must have shape [{len(self.modalities)}, B] for {self.modalities} (got {shape})")
-        shares = even_shares(self.index.size(1), world_size) if self.shares is None else tuple(self.shares)
+        shares = tuple(split_batch(self.index.size(1), world_size) if self.shares is None else self.shares)
         if len(shares) != world_size or sum(shares) != self.index.size(1) or min(shares) < 0:
             wanted = f"{world_size} counts that sum to {self.index.size(1)}"
             raise ValueError(f"'shares' must be {wanted}, one a rank (got {list(shares)})")
@@ -223,57 +216,45 @@ def make_route(tuples: Sequence[Tuples], layout: Layout, rank: int = 0, exchange
     table, index = _receive_side(tuples, slots, blocks, layout)
     counts = _between(table, layout.offsets)
     receive = _between(table, layout.rank_offsets)
-    pick, order, send = _send_side(tuples, slots, shares, layout, rank)
+    pick, order, send = _send_side(tuples, slots, layout, rank)
     return Route(layout, rank, False, pick, order, send, receive, counts, index, blocks)
 
 
-def distinct_rows(tuples: Sequence[Tuples], layout: Layout) -> Tensor:
-    """Count the different rows of each modality that each rank's tuples name: ``[world_size, M]``, int64.
+def distinct_rows(tuples: Sequence[Tuples], layout: Layout) -> dict[str, list[int]]:
+    """Count the different rows of each modality that the tuples of each rank name.
 
-    Columns are in the order of :attr:`Layout.names`. From it follows all that is sent, see :func:`rows_sent`.
+    :func:`~hyperlearn_pyg.distributed.traffic.exchanged_bytes` tells from it what each rank sends.
     """
     total, ranks = layout.offsets[-1], torch.arange(layout.world_size)
     keys = []
     for entry in tuples:
-        shares = torch.tensor(entry.split(layout.world_size))
-        rank = ranks.repeat_interleave(shares, output_size=entry.index.size(1))
+        rank = _scorers(entry, layout.world_size)
         keys.append((_keys(entry.index, layout.places(entry.modalities), layout) + rank * total).flatten())
     found, _ = _distinct(torch.cat([*keys, ranks[:0]]), layout.world_size * total)
-    starts = (ranks[:, None] * total + torch.tensor(layout.offsets)[:-1]).flatten()
-    ends = torch.cat([starts, torch.tensor([layout.world_size * total])])
-    return torch.searchsorted(found, ends).diff().view(layout.world_size, len(layout.names))
-
-
-def rows_sent(rows: Tensor, layout: Layout) -> Tensor:
-    """Return how many rows each rank sends to others, forward and backward, ``[world_size, 2]``.
-
-    Forward a rank sends what other ranks need of its modalities; backward it returns the gradient of every row that
-    it got.
-
-    Args:
-        rows: the number of rows of each modality that each rank needs ``[world_size, M]``: :func:`distinct_rows`, or
-            the sizes of all modalities on every rank for a full exchange.
-        layout: where the modalities live.
-    """
-    owners = torch.tensor([layout.owners[name] for name in layout.names], dtype=torch.long)
-    own = owners == torch.arange(layout.world_size)[:, None]
-    away = rows.masked_fill(own, 0)
-    forward = torch.zeros(layout.world_size, dtype=torch.long).index_add_(0, owners, away.sum(0))
-    return torch.stack([forward, away.sum(1)], 1)
+    bounds = (ranks[:, None] * total + torch.tensor(layout.offsets)[:-1]).flatten().tolist()
+    counts = torch.tensor(_between(found, [*bounds, layout.world_size * total]), dtype=torch.long)
+    return dict(zip(layout.names, counts.view(layout.world_size, -1).t().tolist(), strict=True))
 
 
 def _wants_all(tuples: Sequence[Tuples], layout: Layout) -> bool:
     """Tell whether nearly all rows would travel; counted exactly, but only where there are tuples enough for that."""
-    sizes = torch.tensor([layout.sizes[name] for name in layout.names], dtype=torch.long)
-    everything = sizes.expand(layout.world_size, -1)
-    wanted = FULL_SHARE * int(rows_sent(everything, layout)[:, 0].sum())
-    named = torch.zeros(layout.world_size, len(sizes), dtype=torch.long)
+    most = {name: [0] * layout.world_size for name in layout.names}
     for entry in tuples:
-        shares = torch.tensor(entry.split(layout.world_size))[:, None].expand(-1, len(entry.modalities))
-        named.index_add_(1, torch.tensor(layout.places(entry.modalities), dtype=torch.long), shares)
-    if int(rows_sent(named.minimum(everything), layout)[:, 0].sum()) < wanted:
-        return False
-    return int(rows_sent(distinct_rows(tuples, layout), layout)[:, 0].sum()) >= wanted
+        for name in entry.modalities:
+            most[name] = [n + share for n, share in zip(most[name], entry.split(layout.world_size), strict=True)]
+    most = {name: [min(n, layout.sizes[name]) for n in counts] for name, counts in most.items()}
+    wanted = _FULL_SHARE * _traffic({name: [layout.sizes[name]] * layout.world_size for name in layout.names}, layout)
+    return _traffic(most, layout) >= wanted and _traffic(distinct_rows(tuples, layout), layout) >= wanted
+
+
+def _traffic(needed: Mapping[str, Sequence[int]], layout: Layout) -> int:
+    return sum(exchanged_bytes(layout.owners, needed, layout.world_size, width=1, itemsize=1))
+
+
+def _scorers(entry: Tuples, world_size: int) -> Tensor:
+    """Return the rank that scores each tuple ``[B]``."""
+    shares = torch.tensor(entry.split(world_size))
+    return torch.arange(world_size).repeat_interleave(shares, output_size=entry.index.size(1))
 
 
 def _full_route(tuples: Sequence[Tuples], layout: Layout, rank: int, blocks: tuple[slice, ...]) -> Route:
@@ -297,17 +278,16 @@ def _receive_side(
 
 
 def _send_side(
-    tuples: Sequence[Tuples], slots: Sequence[list[int]], shares: Sequence[tuple[int, ...]], layout: Layout, rank: int
+    tuples: Sequence[Tuples], slots: Sequence[list[int]], layout: Layout, rank: int
 ) -> tuple[tuple[Tensor, ...], Tensor | None, tuple[int, ...]]:
     """Return the rows to pick of each own modality, how to order them by receiver, and how many each receiver gets."""
     first, last = layout.rank_offsets[rank], layout.rank_offsets[rank + 1]
-    ranks, size, keys = torch.arange(layout.world_size), last - first, []
-    for entry, places, counts in zip(tuples, slots, shares, strict=True):
+    size, keys = last - first, [torch.empty(0, dtype=torch.long)]
+    for entry, places in zip(tuples, slots, strict=True):
         own = [s for s, place in enumerate(places) if layout.owners[layout.names[place]] == rank]
-        receiver = ranks.repeat_interleave(torch.tensor(counts), output_size=entry.index.size(1))
         local = _keys(entry.index[own], [places[s] for s in own], layout) - first
-        keys.append((local + receiver * size).flatten())
-    found, _ = _distinct(torch.cat([*keys, ranks[:0]]), layout.world_size * size)
+        keys.append((local + _scorers(entry, layout.world_size) * size).flatten())
+    found, _ = _distinct(torch.cat(keys), layout.world_size * size)
     send = _between(found, [r * size for r in range(layout.world_size + 1)])
     rows = found.remainder(max(size, 1))
     held = layout.local(rank)

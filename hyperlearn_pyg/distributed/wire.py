@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hyperlearn_pyg.distributed.traffic import reduced_bytes
+
 
 @dataclass
 class CommStats:
@@ -99,9 +101,9 @@ class Wire:
         return out
 
     def all_reduce_(self, tensor: Tensor, kind: str) -> Tensor:
-        """Sum over the ranks in place; counted as a ring: ``2 (P - 1) / P`` times the tensor, rounded up."""
+        """Sum over the ranks in place; counted as a ring: ``2 (P - 1) / P`` times the tensor."""
         if self.world_size > 1 and tensor.numel():
-            bytes_sent = -(-2 * (self.world_size - 1) * tensor.numel() * tensor.element_size() // self.world_size)
+            bytes_sent = reduced_bytes(tensor.numel(), self.world_size, itemsize=tensor.element_size())
             self._timed(kind, bytes_sent, dist.all_reduce, tensor)
         return tensor
 

@@ -204,6 +204,8 @@ def _fork(call: dict[str, Any], rank: int, answers: int) -> int:
         try:
             os.close(answers)
             code = _rank(call, rank)
+        except BaseException:
+            traceback.print_exc()  # the harness itself is broken; the rank's log shows it
         finally:
             os._exit(code)
     return pid
@@ -255,6 +257,7 @@ def _rank(call: dict[str, Any], rank: int) -> int:
     except BaseException:
         error = traceback.format_exc()
     measured()
+    sys.stdout.flush()
     part = folder / f"{rank}.part"
     part.write_bytes(pickle.dumps((value, error)))
     part.rename(folder / f"{rank}.value")
@@ -272,6 +275,7 @@ def _call(call: dict[str, Any], rank: int, folder: Path) -> Any:
     arguments = pickle.loads((folder / "arguments").read_bytes())
     if not call["init"]:
         return function(rank, call["world_size"], *arguments)
+    dist.set_debug_level_from_env()
     store = dist.FileStore(str(folder / "store"), call["world_size"])
     limit = datetime.timedelta(seconds=call["timeout"])
     dist.init_process_group("gloo", store=store, rank=rank, world_size=call["world_size"], timeout=limit)
@@ -299,8 +303,10 @@ def _measure(options: dict[str, str] | None) -> Callable[[], None]:
     measure.start()
 
     def stop() -> None:
-        measure.stop()
-        measure.save()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a rank need not have entered the package
+            measure.stop()
+            measure.save()
 
     return stop
 

@@ -58,13 +58,13 @@ def test_error_of_a_rank_is_shown_and_the_others_end(ranks: Any) -> None:
 
 
 def test_rank_that_hangs_is_killed_and_shown(ranks: Any) -> None:
-    found = ranks.outcomes(sleep_in_here, 1, limit=0.5)
+    found = ranks.outcomes(sleep_in_here, 1, limit=0.2)
     assert found[0].status == -signal.SIGKILL
     assert "sleep_in_here" in found[0].log
 
 
 def test_stopped_rank_is_killed(ranks: Any) -> None:
-    found = ranks.outcomes(stop_on, 2, 0, init=False, limit=0.5)
+    found = ranks.outcomes(stop_on, 2, 0, init=False, limit=0.2)
     assert [outcome.status for outcome in found] == [-signal.SIGKILL, 0]
 
 

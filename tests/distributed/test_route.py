@@ -11,10 +11,9 @@ from hyperlearn_pyg.distributed.route import (
     Route,
     Tuples,
     distinct_rows,
-    even_shares,
     make_route,
-    rows_sent,
 )
+from hyperlearn_pyg.distributed.traffic import exchanged_bytes, split_batch
 
 NAMES = "abcdef"
 
@@ -73,16 +72,11 @@ def test_each_row_is_sent_to_a_rank_once(problem: tuple[list[Tuples], Layout]) -
             (m, e.index[s, routes[rank].blocks[i]]) for i, e in enumerate(tuples) for s, m in enumerate(e.modalities)
         ]
         needed.append({(m, item) for m, items in named for item in items.tolist()})
-    wire = [
-        (
-            sum(layout.owners[m] == p and q != p for q in world for m, _ in needed[q]),
-            sum(layout.owners[m] != p for m, _ in needed[p]),
-        )
-        for p in world
-    ]
-    assert rows_sent(distinct_rows(tuples, layout), layout).tolist() == [list(pair) for pair in wire]
+    counted = {name: [sum(m == name for m, _ in needed[p]) for p in world] for name in layout.names}
+    assert distinct_rows(tuples, layout) == counted
+    wire = exchanged_bytes(layout.owners, counted, layout.world_size, width=3, itemsize=8)
     for rank, route in enumerate(routes):
-        assert route.num_bytes(3, 8) == sum(wire[rank]) * 24
+        assert route.num_bytes(3, 8) == wire[rank]
         names = route.layout.names
         assert set(names) == {m for entry in tuples for m in entry.modalities}
         assert list(route.counts) == [sum(m == name for m, _ in needed[rank]) for name in names]
@@ -94,10 +88,9 @@ def test_each_row_is_sent_to_a_rank_once(problem: tuple[list[Tuples], Layout]) -
 def test_auto_sends_all_rows_where_nearly_all_are_named(problem: tuple[list[Tuples], Layout]) -> None:
     tuples, layout = problem
     layout = layout.only({m for entry in tuples for m in entry.modalities})
-    sizes = torch.tensor([layout.sizes[name] for name in layout.names], dtype=torch.long)
-    everything = rows_sent(sizes.expand(layout.world_size, -1), layout)[:, 0].sum()
-    named = rows_sent(distinct_rows(tuples, layout), layout)[:, 0].sum()
-    assert make_route(tuples, layout, 0, "auto").full == bool(named >= 0.9 * everything)
+    ranks = range(layout.world_size)
+    full, named = (sum(make_route(tuples, layout, r, e).num_bytes(1, 1) for r in ranks) for e in ("full", "rows"))
+    assert make_route(tuples, layout, 0, "auto").full == (named >= 0.9 * full)
 
 
 @pytest.mark.parametrize("modalities", range(2, 9))
@@ -137,18 +130,20 @@ def test_route_moves_to_a_device() -> None:
 def test_modality_that_no_relation_names_takes_no_part() -> None:
     layout = Layout({"a": 2, "b": 3}, {"a": 0, "b": 0}, 2)
     for exchange in ("rows", "full"):
-        route = make_route([Tuples(("a",), torch.tensor([[0, 1, 1]]))], layout, 0, exchange)
+        route = make_route([Tuples(("a",), torch.tensor([[0, 1, 0]]))], layout, 0, exchange)
         assert route.layout.names == ("a",)
         assert route.select({"a": torch.ones(2, 1)}).size(0) == (3 if exchange == "rows" else 2)
-
-
-def test_even_shares() -> None:
-    assert [even_shares(n, 3) for n in (0, 1, 5, 6)] == [(0, 0, 0), (1, 0, 0), (2, 2, 1), (2, 2, 2)]
 
 
 NOTHING = Tuples(("a", "b", "c"), torch.empty(3, 0, dtype=torch.long))
 PAIR = Layout({"a": 2, "b": 3}, {"a": 0, "b": 1}, 2)
 INDEX = torch.tensor([[0, 1], [2, 0]])
+
+
+def test_shares_are_even_blocks_unless_told() -> None:
+    entry = torch.zeros(1, 5, dtype=torch.long)
+    assert Tuples(("a",), entry).split(3) == tuple(split_batch(5, 3))
+    assert Tuples(("a",), entry, (5, 0, 0)).split(3) == (5, 0, 0)
 
 
 @pytest.mark.parametrize(
