@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,11 +21,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        temporary = Path(name)
-        os.close(handle)
+        temporary = _new_file(path)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         if temporary is None or error.filename in (None, str(temporary)):
@@ -153,7 +150,8 @@ def safe_extract_zip(archive: str | os.PathLike[str], dest: str | os.PathLike[st
         raise InputError(f"'{archive}' is no intact zip archive ({error}): delete it and download it again") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _new_file(path: Path) -> Path:
+    """Make an empty file beside another, hidden; its mode is that of any new file."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return new
