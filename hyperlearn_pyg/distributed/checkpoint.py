@@ -90,7 +90,7 @@ def save(
         folder: the folder of all checkpoints of a run; made where it is missing.
         step: the training step, at least 0.
         tensors: by plain parameter and buffer names, as ``module.state_dict()`` gives them.
-        optimizer: by parameter name, from :func:`~hyperlearn_pyg.distributed.optimizer_state.optimizer_state`.
+        optimizer: by parameter name, from :func:`~hyperlearn_pyg.distributed.optimizers.optimizer_state`.
         extra: anything that JSON holds, with texts as keys.
         rank: which part this is.
         world_size: number of parts.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hyperlearn_pyg.distributed.checkpoint import load_latest, save
-from hyperlearn_pyg.distributed.optimizer_state import load_optimizer_state, optimizer_state
+from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
 
 
 def module(parts=("a", "b", "c")):
