@@ -238,6 +238,8 @@ def distinct_rows(tuples: Sequence[Tuples], layout: Layout) -> dict[str, list[in
 
 def _wants_all(tuples: Sequence[Tuples], layout: Layout) -> bool:
     """Tell whether nearly all rows would travel; counted exactly, but only where there are tuples enough for that."""
+    if layout.world_size == 1:
+        return True
     most = {name: [0] * layout.world_size for name in layout.names}
     for entry in tuples:
         for name in entry.modalities:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -276,6 +278,30 @@ def test_the_tie_alone_takes_a_rank_through_the_backward_pass(ranks: Any) -> Non
     for factor, scale in ranks.run(no_decoder_here, 2):
         assert factor.flatten().tolist() == [1.0, 1.0]
         assert scale.item() == 4.0
+
+
+def twice_or_dead(rank: int, world_size: int, dead: bool) -> list[float]:
+    layout = Layout({"a": 2, "b": 2}, {"a": 0, "b": 1}, 2)
+    route = make_route([Tuples(("a", "b"), torch.tensor([[0, 1], [0, 1]]))], layout, rank, "rows")
+    factor = torch.ones(2, 1, requires_grad=True)
+    loss = exchange_rows(route.select({"ab"[rank]: factor}), route, Wire()).rows.sum()
+    loss.backward(retain_graph=True)
+    if dead and rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+    loss.backward()
+    assert factor.grad is not None
+    return factor.grad.flatten().tolist()
+
+
+def test_backward_twice_adds_up(ranks: Any) -> None:
+    assert ranks.run(twice_or_dead, 2, False) == [[2.0, 2.0]] * 2
+
+
+def test_rank_whose_peer_dies_between_forward_and_backward_raises_at_once(ranks: Any) -> None:
+    left, dead = ranks.outcomes(twice_or_dead, 2, True)
+    assert dead.status == -signal.SIGKILL
+    assert "RuntimeError" in left.error
+    assert left.seconds - dead.seconds < 4
 
 
 def older_names(rank: int, world_size: int) -> list[float]:
