@@ -90,16 +90,6 @@ class Wire:
         self._timed(kind, bytes_sent, gather, out, block.contiguous())
         return out
 
-    def reduce_scatter(self, blocks: Tensor, kind: str) -> Tensor:
-        """Sum ``[world_size * n, ...]`` over the ranks; return this rank's block of the sum ``[n, ...]``."""
-        if self.world_size == 1 or blocks.numel() == 0:
-            return blocks[: blocks.size(0) // self.world_size]
-        out = blocks.new_empty(blocks.size(0) // self.world_size, *blocks.shape[1:])
-        bytes_sent = (self.world_size - 1) * out.numel() * out.element_size()
-        scatter = public("reduce_scatter_single", "reduce_scatter_tensor")
-        self._timed(kind, bytes_sent, scatter, out, blocks.contiguous())
-        return out
-
     def all_reduce_(self, tensor: Tensor, kind: str) -> Tensor:
         """Sum over the ranks in place; counted as a ring: ``2 (P - 1) / P`` times the tensor."""
         if self.world_size > 1 and tensor.numel():
