@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,11 +21,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        temporary = Path(name)
-        os.close(handle)
+        temporary = _new_file(path)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         if temporary is None or error.filename in (None, str(temporary)):
@@ -52,31 +49,41 @@ def new_folders(*paths: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class _Watched:
-    """A file that remembers the fault of a write, which torch turns into a RuntimeError about positions."""
+    """A file that remembers the fault of a write, which torch turns into a RuntimeError about positions.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Every block is written whole: the operating system takes at most 2 GiB in one call, and torch does not look at
+    how much was taken.
+    """
+
+    def __init__(self, file: BinaryIO, digest: hashlib._Hash | None = None) -> None:
         self.file = file
-        self.fault: OSError | None = None
+        self.digest = digest
+        self.fault: BaseException | None = None
 
     def write(self, block: bytes) -> int:
+        left = memoryview(block)
         try:
-            return self.file.write(block)
-        except OSError as error:
+            while len(left):
+                left = left[self.file.write(left) :]
+        except BaseException as error:
             self.fault = self.fault or error
             raise
+        if self.digest is not None:
+            self.digest.update(block)
+        return len(block)
 
     def flush(self) -> None:
         self.file.flush()
 
 
-def save_torch(value: Any, path: str | os.PathLike[str]) -> None:
-    """``torch.save``, whole or not at all.
+def save_torch(value: Any, path: str | os.PathLike[str], digest: hashlib._Hash | None = None) -> None:
+    """``torch.save``, whole or not at all; ``digest`` takes in the bytes on their way to the file.
 
     Raises:
         OSError: the file cannot be written, for instance because the disk is full.
     """
     with atomic_path(path) as temporary, open(temporary, "wb", buffering=0) as file:
-        watched = _Watched(file)
+        watched = _Watched(file, digest)
         try:
             torch.save(value, watched)  # type: ignore[arg-type]
         except RuntimeError:
@@ -143,7 +150,8 @@ def safe_extract_zip(archive: str | os.PathLike[str], dest: str | os.PathLike[st
         raise InputError(f"'{archive}' is no intact zip archive ({error}): delete it and download it again") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _new_file(path: Path) -> Path:
+    """Make an empty file beside another, hidden; its mode is that of any new file."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return new

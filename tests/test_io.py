@@ -5,11 +5,12 @@ import os
 import stat
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from hyperlearn_pyg._io import atomic_path, new_folders, safe_extract_zip, save_torch, sha256
+from hyperlearn_pyg._io import _Watched, atomic_path, new_folders, safe_extract_zip, save_torch, sha256
 from hyperlearn_pyg.errors import InputError
 
 
@@ -140,3 +141,17 @@ def test_extract_refuses_damage(tmp_path, damage):
     with pytest.raises(InputError, match=r"a\.zip' is (damaged|no intact zip archive)"):
         safe_extract_zip(path, tmp_path / "out")
     assert os.listdir(tmp_path) == ["a.zip"]
+
+
+def test_save_torch_writes_all_that_a_disk_takes_in_pieces(tmp_path, monkeypatch):
+    """As Linux does with more than 2 GiB."""
+    init = _Watched.__init__
+
+    def short(self, file, digest=None):
+        init(self, SimpleNamespace(write=lambda block: file.write(block[:100]), flush=file.flush), digest)
+
+    monkeypatch.setattr(_Watched, "__init__", short)
+    digest, value = hashlib.sha256(), torch.arange(1000)
+    save_torch(value, tmp_path / "a.pt", digest)
+    assert torch.equal(torch.load(tmp_path / "a.pt", weights_only=True), value)
+    assert digest.hexdigest() == sha256(tmp_path / "a.pt")

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from hyperlearn_pyg import __version__, _optional
 from hyperlearn_pyg.cli.fit import CONFIG_FILE, build, check_out, run_fit
+from hyperlearn_pyg.cli.plan import make_plan
 from hyperlearn_pyg.cli.predict import predict_file
 from hyperlearn_pyg.cli.source import load_source, run_name
 from hyperlearn_pyg.data._toml import load_toml
@@ -173,6 +174,27 @@ def fit_command(
             raise KeyboardInterrupt
     _print_metrics(metrics)
     _out.print(f"\nresults in {out}: report.html, metrics.json, embeddings/, model.pt, config.toml", markup=False)
+
+
+@app.command("plan")
+@_clear_errors
+def plan_command(
+    source: Annotated[str, typer.Argument(help="'synthetic', 'ml-100k' or the path of a TOML config.")],
+    world_size: Annotated[int, typer.Option(help="Number of ranks (processes, one a device).", min=1)],
+    memory_limit: Annotated[float | None, typer.Option(help="The most GiB a rank may hold.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Length of the data axis; chosen if left out.", min=1)] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data, as in 'fit'.")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Length of the vectors.", min=1)] = None,
+    split: Annotated[str | None, typer.Option(help="Split of ml-100k: u1 ... u5, ua, ub.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Show which rank would hold which modality, and what that costs; nothing is trained."""
+    loaded = load_source(source, root, split, model=_given(preset=preset, rank=rank))
+    for note in loaded.notes:
+        _note("note:", note)
+    plan = make_plan(loaded, world_size, replicas=replicas, memory_limit=memory_limit)
+    typer.echo(plan.to_json() if as_json else str(plan))
 
 
 @app.command("predict")

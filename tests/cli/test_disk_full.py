@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 
+from hyperlearn_pyg import _io
 from hyperlearn_pyg.training.loop import STATE_FILE
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -18,18 +18,18 @@ class FullDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, number: int = 1) -> None:
         self.name, self.left, self.hits = name, number, 0
-        self.mkstemp = tempfile.mkstemp
-        monkeypatch.setattr("hyperlearn_pyg._io.tempfile.mkstemp", self)
+        self.new_file = _io._new_file
+        monkeypatch.setattr(_io, "_new_file", self)
 
-    def __call__(self, *, prefix: str, suffix: str, dir: Path) -> tuple[int, str]:
-        handle, name = self.mkstemp(prefix=prefix, suffix=suffix, dir=dir)
-        if prefix == f".{self.name}.":
+    def __call__(self, path: Path) -> Path:
+        new = self.new_file(path)
+        if path.name == self.name:
             self.left -= 1
             if self.left == 0:
                 self.hits += 1
-                os.unlink(name)
-                os.symlink("/dev/full", name)
-        return handle, name
+                new.unlink()
+                new.symlink_to("/dev/full")
+        return new
 
 
 def numbers(out: Path) -> dict:

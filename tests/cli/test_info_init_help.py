@@ -25,7 +25,7 @@ def test_version(cli):
     assert cli("--version") == (0, f"hyperlearn_pyg {__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["fit", "predict", "neighbors", "init", "info"])
+@pytest.mark.parametrize("command", ["fit", "plan", "predict", "neighbors", "init", "info"])
 def test_help(cli, command):
     ended = cli(command, "-h")
     assert ended.code == 0

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from hyperlearn_pyg.cli.fit import build
+from hyperlearn_pyg.cli.source import Source
+from hyperlearn_pyg.distributed import ModalityPlan, ModalityPlanner, RelationLoad, modality_loads
+from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.nn import HyperLearn
+from hyperlearn_pyg.nn.encoder import DiffusionEncoder
+from hyperlearn_pyg.nn.models.branch import needs
+from hyperlearn_pyg.nn.models.inputs import ModelInputs
+from hyperlearn_pyg.training import TrainConfig
+from hyperlearn_pyg.training.steps import epoch_plan
+
+_GRAPH = {"edge_index", "edge_weight", "laplacian"}
+_MESSAGES = {"incidences", "hyperedge_index"}
+
+
+def make_plan(
+    source: Source, world_size: int, *, replicas: int | None = None, memory_limit: float | None = None
+) -> ModalityPlan:
+    """Plan the training of what ``hyperlearn fit`` would build for a source.
+
+    Args:
+        source: the data and the values of both configs.
+        world_size: number of ranks.
+        replicas: length of the data axis; chosen where absent.
+        memory_limit: the most GiB a rank may hold.
+
+    Raises:
+        InputError: nothing fits within the memory limit, or ``replicas`` does not divide the world size.
+    """
+    if replicas is not None and world_size % replicas:
+        raise InputError(f"--replicas: must divide the world size {world_size} (got {replicas})")
+    if memory_limit is not None and not memory_limit > 0:
+        raise InputError(f"--memory-limit: expected a positive number of GiB (got {memory_limit})")
+    model, config = build(source)
+    inputs = model.prepare(source.data, ("train",))
+    width = model.rank + max(branch.bias.size(1) for branch in model.encoders.values())
+    planner = ModalityPlanner(
+        modality_loads(model, source.data, width, edges=_edges(model, inputs), passes=_passes(model)),
+        relation_loads(model, inputs, config),
+        memory_limit=None if memory_limit is None else max(1, int(memory_limit * 2**30)),
+        shared_parameters=sum(p.numel() for p in model.decoders.parameters()),
+    )
+    return planner.plan(world_size, replicas=replicas)
+
+
+def relation_loads(model: HyperLearn, inputs: ModelInputs, config: TrainConfig) -> list[RelationLoad]:
+    """Return what the largest step of an epoch asks for, relation by relation."""
+    steps = epoch_plan(inputs, config, 0, 0)[1]
+    loads = []
+    for name, spec in model.relations.items():
+        batch = max(len(inputs.tuples[name].take(None if step is None else step[name])) for step in steps)
+        loss = model.config.value_loss if spec.has_value else model.config.link_loss
+        candidates = model.config.num_negatives if loss in ("logistic", "softmax") else 0
+        gram = model.decoders[name].in_channels if loss == "all_cells" else 0
+        loads.append(RelationLoad(name, spec.modalities, batch, candidates, gram))
+    return loads
+
+
+def _edges(model: HyperLearn, inputs: ModelInputs) -> dict[str, int]:
+    """Count the edges that each encoder really reads."""
+    counts = {}
+    for name, branch in inputs.branches.items():
+        wanted = needs(model.encoders[name].encoder)
+        counts[name] = branch.edge_index.size(1) if wanted & _GRAPH else 0
+        if wanted & _MESSAGES:
+            counts[name] += sum(channel.incidence.nnz for channel in branch.channels)
+    return counts
+
+
+def _passes(model: HyperLearn) -> dict[str, int]:
+    """Return how often each encoder that repeats its layers does so."""
+    encoders = {name: branch.encoder for name, branch in model.encoders.items()}
+    return {name: max(1, e.steps) for name, e in encoders.items() if isinstance(e, DiffusionEncoder)}

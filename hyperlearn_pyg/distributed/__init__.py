@@ -1,0 +1,24 @@
+"""One modality a device: where each goes, and what that costs."""
+
+from __future__ import annotations
+
+from hyperlearn_pyg.distributed import checkpoint
+from hyperlearn_pyg.distributed.checkpoint import Checkpoint, CheckpointWriter
+from hyperlearn_pyg.distributed.loads import Machine, ModalityLoad, RelationLoad, modality_loads
+from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
+from hyperlearn_pyg.distributed.plan import ModalityPlan
+from hyperlearn_pyg.distributed.planner import ModalityPlanner
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointWriter",
+    "Machine",
+    "ModalityLoad",
+    "ModalityPlan",
+    "ModalityPlanner",
+    "RelationLoad",
+    "checkpoint",
+    "load_optimizer_state",
+    "modality_loads",
+    "optimizer_state",
+]
