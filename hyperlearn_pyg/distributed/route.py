@@ -198,7 +198,7 @@ def make_route(tuples: Sequence[Tuples], layout: Layout, rank: int = 0, exchange
             all rows would be sent anyway; every rank decides the same).
 
     Raises:
-        ValueError: unknown ``exchange`` or modality, wrong shapes or shares, or an index outside of its modality.
+        ValueError: unknown ``exchange`` or modality, wrong shapes, shares or types, or an index outside its modality.
     """
     if exchange not in MODES:
         raise ValueError(f"'exchange' must be one of {MODES} (got {exchange!r}).{did_you_mean(exchange, MODES)}")
@@ -303,6 +303,9 @@ def _send_side(
 
 
 def _check_range(entry: Tuples, layout: Layout) -> None:
+    if entry.index.dtype != torch.long or entry.index.device.type != "cpu":
+        came = f"{entry.index.dtype} on {entry.index.device}"
+        raise ValueError(f"'index' must be int64 on the CPU, split sizes are read from it (got {came}): index.cpu()")
     if entry.index.numel() == 0:
         return
     low, high = (bound.tolist() for bound in entry.index.aminmax(dim=1))

@@ -156,6 +156,8 @@ def test_shares_are_even_blocks_unless_told() -> None:
             r"slot 0 must be from 0 to 2, modality 'b' has 3 items \(got 3\)",
         ),
         (([Tuples(("a", "b"), INDEX - 1)], PAIR), r"slot 0 must be from 0 to 1, modality 'a' has 2 items \(got -1\)"),
+        (([Tuples(("a", "b"), INDEX.int())], PAIR), r"'index' must be int64 on the CPU.*got torch.int32 on cpu"),
+        (([Tuples(("a", "b"), INDEX.to("meta"))], PAIR), r"'index' must be int64 on the CPU.*on meta\): index.cpu"),
         (([Tuples(("a", "bb"), INDEX)], PAIR), "no modality 'bb' in the layout. Did you mean 'b'"),
         (([Tuples(("a",), INDEX)], PAIR), r"'index' must have shape \[1, B\] .*got \[2, 2\]"),
         (([Tuples(("a", "b"), INDEX, (2,))], PAIR), r"'shares' must be 2 counts that sum to 2, .*got \[2\]"),
