@@ -201,7 +201,8 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, options,
 def save_twice(rank, world_size, folder, killed):
     """Save steps 1 and 2, each rank a name of its own; one is killed while it writes the second."""
     names = list(state(0))[:world_size]
-    with CheckpointWriter(folder, rank=rank, world_size=world_size, timeout=1.0) as writer:
+    patience = 30.0 if killed is None else 3.0
+    with CheckpointWriter(folder, rank=rank, world_size=world_size, timeout=patience) as writer:
         for step in (1, 2):
             directory = [new_directory(folder, step) if rank == 0 else None]
             dist.broadcast_object_list(directory)

@@ -1,16 +1,10 @@
 from __future__ import annotations
 
-import statistics
-import time
-
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch.nn import Embedding, Linear, Module, ModuleDict
 
-from hyperlearn_pyg import HyperLearn, MultiModalHeteroData
-from hyperlearn_pyg.datasets import SyntheticMultiModal
-from hyperlearn_pyg.datasets.synthetic import SyntheticRelation
+from hyperlearn_pyg import MultiModalHeteroData
 from hyperlearn_pyg.distributed import Machine, ModalityLoad, RelationLoad, modality_loads
 from hyperlearn_pyg.distributed.loads import modality_seconds
 
@@ -88,34 +82,3 @@ def test_numbers_of_a_relation_and_a_machine_are_checked() -> None:
         Machine(flops=0)
     with pytest.raises(ValueError, match="'latency' must be a number of seconds"):
         Machine(latency=-1)
-
-
-@pytest.mark.slow
-def test_estimates_rank_encoders_as_measured_times_do() -> None:
-    estimated, measured = [], []
-    for size in (100, 300, 1000, 3000):
-        sizes = {"a": size, "b": max(20, size // 4), "c": size // 2}
-        relations = {"r": SyntheticRelation(("a", "b", "c"), 8 * size)}
-        data = SyntheticMultiModal(sizes, relations)[0]
-        for preset in ("ratings", "paper"):
-            model = HyperLearn.from_data(data, preset=preset)
-            passes = dict.fromkeys(sizes, model.config.steps if preset == "paper" else 1)
-            edges = None if preset == "ratings" else {m: data[m, "linked", m].num_edges for m in sizes}
-            inputs = model.prepare(data)
-            for load in modality_loads(model, data, model.rank + 1, edges=edges, passes=passes):
-                estimated.append(load.seconds)
-                measured.append(_step_seconds(model, inputs, load.name))
-    assert len(estimated) == 24
-    assert spearmanr(estimated, measured).statistic >= 0.9
-
-
-def _step_seconds(model: HyperLearn, inputs: object, name: str) -> float:
-    optimizer = torch.optim.Adam(model.encoders[name].parameters())
-    times = []
-    for _ in range(6):
-        began = time.perf_counter()
-        optimizer.zero_grad()
-        model.encode(name, inputs).sum().backward()  # type: ignore[arg-type]
-        optimizer.step()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
