@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch_geometric.data import HeteroData
 
 from hyperlearn_pyg.data import subsets
-from hyperlearn_pyg.data._marks import drop_marks, graph_marks, rename_marks, seen_key
+from hyperlearn_pyg.data._marks import graph_marks, rename_marks, seen_key
 from hyperlearn_pyg.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -45,12 +45,10 @@ def remove_modality(data: D, name: str, *, hyperedges: subsets.Rule | Mapping[st
                 "becomes of their hyperedges by hyperedges='keep' (without these members), 'drop' or the number of "
                 "members that must be left"
             )
-        _discard(data, name)
+        subsets.discard(data, [name])
         return data
     rest = [modality for modality in known if modality != name]
-    graphs = graph_marks(data)
     _become(data, subsets.modality_subgraph(data, rest, hyperedges=hyperedges))
-    drop_marks(data, graphs)
     return data
 
 
@@ -66,7 +64,7 @@ def remove_hyperedges(data: D, name: str) -> D:
         ValueError: there is no such hyperedge set.
     """
     data.relation(name)
-    _discard(data, name)
+    subsets.discard(data, [name])
     return data
 
 
@@ -106,12 +104,6 @@ def rename(data: D, name: str, new_name: str) -> D:
         if part in private:
             private[part] = _renamed_slices(private[part], name, new_name, new_keys)
     return data
-
-
-def _discard(data: MultiModalHeteroData, name: str) -> None:
-    graphs = graph_marks(data)
-    subsets.discard(data, [name])
-    drop_marks(data, graphs)
 
 
 def _renamed(key: Any, name: str, new_name: str) -> Any:

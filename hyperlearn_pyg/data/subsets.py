@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hyperlearn_pyg.data import _checks, _rows, components
+from hyperlearn_pyg.data._marks import drop_marks, graph_marks
 from hyperlearn_pyg.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -105,13 +106,14 @@ def modality_subgraph(data: D, modalities: Iterable[str], *, hyperedges: Rule | 
 
 
 def discard(data: MultiModalHeteroData, names: Iterable[str]) -> None:
-    """Take node types out of ``data`` in place, with every edge type that touches them."""
-    names = set(names)
+    """Take node types out of ``data`` in place, with all edge types that touch them; relations forget these graphs."""
+    names, graphs = set(names), graph_marks(data)
     for edge_type in data.edge_types:
         if edge_type[0] in names or edge_type[2] in names:
             del data._edge_store_dict[edge_type]
     for name in names:
         del data._node_store_dict[name]
+    drop_marks(data, graphs)
 
 
 def _check_mapping(data: MultiModalHeteroData, subset_dict: Any) -> None:

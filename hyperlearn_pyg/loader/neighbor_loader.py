@@ -247,12 +247,11 @@ def join(data: MultiModalHeteroData, out: HeteroSamplerOutput) -> MultiModalHete
 
 def _read_seeds(data: MultiModalHeteroData, nodes: Input | None, tuples: Input | None) -> Seeds:
     check_data(data)
-    if (nodes is None) == (tuples is None):
-        raise ValueError("pass one of 'input_nodes' and 'input_tuples': what the batches are made around")
-    if nodes is not None:
+    if nodes is not None and tuples is None:
         return read_nodes(data, nodes)
-    assert tuples is not None
-    return read_tuples(data, tuples)
+    if tuples is not None and nodes is None:
+        return read_tuples(data, tuples)
+    raise ValueError("pass one of 'input_nodes' and 'input_tuples': what the batches are made around")
 
 
 def _check_arguments(

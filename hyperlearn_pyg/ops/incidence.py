@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -159,20 +160,27 @@ def incidence(index: Tensor, size: tuple[int, int], *, validate: bool = True, ca
     It is built once per tensor, as long as the tensor lives and is not written to; with ``cached=False``, and inside
     a compiled or exported graph, at each call.
     """
-    if torch.compiler.is_compiling():
-        return Incidence(index, size, validate=False)
-    if not cached:
-        return Incidence(index, size, validate=validate)
-    return _CACHE.get(index, size, lambda: Incidence(index, size, validate=validate))
+    return _build(Incidence, _CACHE, index, size, validate, cached)
 
 
 def incidence_for_call(index: Tensor, size: tuple[int, int], *, validate: bool, cached: bool) -> Incidence:
     """Return what :func:`incidence` does, for use while ``index`` is held by the caller: no copy of it is kept."""
+    return _build(Incidence.watching, _CALLS, index, size, validate, cached)
+
+
+def _build(
+    make: Callable[..., Incidence],
+    cache: TensorCache[Incidence],
+    index: Tensor,
+    size: tuple[int, int],
+    validate: bool,
+    cached: bool,
+) -> Incidence:
     if torch.compiler.is_compiling():
         return Incidence(index, size, validate=False)
     if not cached:
-        return Incidence.watching(index, size, validate=validate)
-    return _CALLS.get(index, size, lambda: Incidence.watching(index, size, validate=validate))
+        return make(index, size, validate=validate)
+    return cache.get(index, size, lambda: make(index, size, validate=validate))
 
 
 def compress(key: Tensor, size: int) -> tuple[Tensor, Tensor]:

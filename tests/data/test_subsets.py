@@ -252,3 +252,15 @@ def test_plain_data_as_pyg(seed: int) -> None:
 def test_a_subset_of_nothing_named(town: MultiModalHeteroData, method: str) -> None:
     with pytest.raises(ValueError, match=r"mapping from node type to indices.*got Tensor.*write {'user': ...}"):
         getattr(town, method)(torch.tensor([0]))
+
+
+def test_relations_forget_the_graphs_of_modalities_that_go() -> None:
+    data = MultiModalHeteroData().add_modality("a", num_nodes=2).add_modality("b", num_nodes=2)
+    data = data.add_hyperedges("r", torch.tensor([[0, 1], [1, 0]]), modalities=("a", "b"))
+    for name in ("a", "b"):
+        data[name, "knn", name].edge_index = torch.tensor([[0], [1]])
+        data["r"][f"seen_by_{name}_knn"] = torch.ones(2, dtype=torch.bool)
+    out = data.modality_subgraph(["a"])
+    assert "seen_by_a_knn" in out["r"]
+    assert "seen_by_b_knn" not in out["r"]
+    assert "seen_by_b_knn" in data["r"]
