@@ -4,6 +4,32 @@ import difflib
 from collections.abc import Iterable
 
 
+class ParallelError(RuntimeError):
+    """Training over several ranks cannot go on; the same on every rank that is left. Restart from a checkpoint.
+
+    Attributes:
+        ranks: the ranks at fault, where they are known.
+        modalities: the modalities that these ranks hold.
+    """
+
+    def __init__(self, message: str, ranks: Iterable[int] = (), modalities: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.ranks = tuple(ranks)
+        self.modalities = tuple(modalities)
+
+
+class RankLostError(ParallelError):
+    """A rank died, hangs, or left."""
+
+
+class ModalityError(ParallelError):
+    """One modality's encoder, or one rank's scoring, raised; nobody took the step, and the ranks are still in step."""
+
+
+class NonFiniteError(ParallelError):
+    """NaN or infinite numbers in a step; nobody took it, and the ranks are still in step."""
+
+
 class InputError(ValueError):
     """Bad input that a user can mend: the command line prints its text alone and ends with exit code 2."""
 

@@ -32,7 +32,7 @@ from hyperlearn_pyg.distributed import _checkpoint_files as disk
 from hyperlearn_pyg.distributed._plain import check_json, to_plain
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
-__all__ = ["Checkpoint", "CheckpointWriter", "load", "load_latest", "new_directory", "save"]
+__all__ = ["Checkpoint", "CheckpointWriter", "load", "load_latest", "names", "new_directory", "newest", "save"]
 
 #: Seconds that the parts of other ranks are waited for, at most, when this rank ends.
 _GRACE = 5.0
@@ -291,21 +291,51 @@ def load_latest(folder: str | os.PathLike[str], names: Iterable[str] | None = No
     Raises:
         InputError: there are committed checkpoints, but none is intact; or it holds no tensor of such a name.
     """
+    found = _newest(Path(folder))
+    return None if found is None else _read(*found, names)
+
+
+def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest intact checkpoint and its manifest."""
     faults = []
     committed = False
-    for directory in disk.directories(Path(folder)):
+    for directory in disk.directories(folder):
         try:
             manifest = disk.read_manifest(directory)
             disk.check_files(directory, manifest)
         except (InputError, OSError) as error:
-            warnings.warn(f"checkpoint left out: {error}", stacklevel=2)
+            warnings.warn(f"checkpoint left out: {error}", stacklevel=3)
             faults.append(str(error))
             committed = committed or (directory / disk.COMMIT).exists()
         else:
-            return _read(directory, manifest, names)
+            return directory, manifest
     if committed:
         raise InputError("no checkpoint is intact, start anew in another folder: " + "; ".join(faults))
     return None
+
+
+def newest(folder: str | os.PathLike[str]) -> Path | None:
+    """Return the directory of the newest checkpoint that is committed and undamaged; None where there is none.
+
+    Warns of every newer one that is not, with the file and the reason.
+
+    Args:
+        folder: of the checkpoints of a run.
+
+    Raises:
+        InputError: there are committed checkpoints, but none is intact.
+    """
+    found = _newest(Path(folder))
+    return None if found is None else found[0]
+
+
+def names(directory: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the tensors in a checkpoint.
+
+    Raises:
+        InputError: it is not committed, or its manifest is damaged.
+    """
+    return list(disk.holders(disk.read_manifest(Path(directory))["files"], "tensors"))
 
 
 def _read(

@@ -27,7 +27,9 @@ class Exchanged(NamedTuple):
     tie: Tensor
 
 
-def exchange_rows(rows: Tensor, route: Route, wire: Wire, shared: Sequence[Tensor] = ()) -> Exchanged:
+def exchange_rows(
+    rows: Tensor, route: Route, wire: Wire, shared: Sequence[Tensor] = (), *, pending: Sequence[Tensor] = ()
+) -> Exchanged:
     """Send each rank the rows that its tuples need; gradients go back to the ranks that hold the rows.
 
     Every rank scores its own tuples, so the loss is a sum over ranks and each rank calls ``backward`` on its own part
@@ -41,6 +43,8 @@ def exchange_rows(rows: Tensor, route: Route, wire: Wire, shared: Sequence[Tenso
         shared: parameters that every rank has and applies to its own tuples (of decoders), in one order on all ranks.
             What is computed from values that :func:`gather_values` returned must not use them from here: there each
             rank has the whole gradient already.
+        pending: for each of ``shared`` the parameter that holds gradients which no message has summed yet; they are
+            taken along, and the parameter's ``grad`` is emptied for the sum.
 
     Raises:
         ValueError: ``rows`` or ``wire`` do not fit the route.
@@ -52,7 +56,7 @@ def exchange_rows(rows: Tensor, route: Route, wire: Wire, shared: Sequence[Tenso
         here = f"rank {wire.rank} of {wire.world_size}"
         raise ValueError(f"'route' must be made for {here} (got rank {route.rank} of {route.layout.world_size})")
     anchor = torch.zeros((), dtype=rows.dtype, device=rows.device, requires_grad=True)
-    got, tie, *passed = ExchangeRows.apply(anchor, rows, route, wire, *shared)  # type: ignore[no-untyped-call]
+    got, tie, *passed = ExchangeRows.apply(anchor, rows, route, wire, tuple(pending), *shared)  # type: ignore[no-untyped-call]
     return Exchanged(got, tuple(passed), tie)
 
 
@@ -82,15 +86,15 @@ def sum_value(value: Tensor, wire: Wire) -> Tensor:
     return out
 
 
-def sum_grads(parameters: Sequence[Tensor], wire: Wire) -> tuple[Tensor, ...]:
+def sum_grads(parameters: Sequence[Tensor], wire: Wire, *, pending: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
     """Pass parameters through; their gradients are summed over the ranks that hold the same ones (data replicas).
 
     Call it once with all parameters of the rank: one node, one message a type of scalar. Use what it returns in place
-    of the parameters (:func:`torch.func.functional_call`).
+    of the parameters (:func:`torch.func.functional_call`). For ``pending`` see :func:`exchange_rows`.
     """
     if wire.world_size == 1 or not parameters:
         return tuple(parameters)
-    return tuple(SumGrads.apply(wire, *parameters))  # type: ignore[no-untyped-call]
+    return tuple(SumGrads.apply(wire, tuple(pending), *parameters))  # type: ignore[no-untyped-call]
 
 
 class _Like(NamedTuple):
@@ -111,9 +115,11 @@ class ExchangeRows(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, rows: Tensor, route: Route, wire: Wire, *shared: Tensor) -> Any:
+    def forward(
+        ctx: Any, anchor: Tensor, rows: Tensor, route: Route, wire: Wire, pending: Sequence[Tensor], *shared: Tensor
+    ) -> Any:
         """Exchange the rows; return them, the tie and the shared parameters."""
-        ctx.route, ctx.wire, ctx.like = route, wire, [_Like.of(s) for s in shared]
+        ctx.route, ctx.wire, ctx.pending, ctx.like = route, wire, pending, [_Like.of(s) for s in shared]
         ctx.set_materialize_grads(False)
         got = _forth(rows, route, wire)
         ctx.got = _Like.of(got)
@@ -124,8 +130,9 @@ class ExchangeRows(Function):
     def backward(ctx: Any, grad: Tensor | None, tie: Tensor | None, *shared: Tensor | None) -> Any:
         """Return gradients to the ranks that hold the rows, and sum those of the shared parameters."""
         back = _back(_or_zeros(grad, ctx.got), ctx.route, ctx.wire)
-        summed = _sum_over_ranks(shared, ctx.like, ctx.needs_input_grad[4:], ctx.wire, "shared gradients")
-        return (None, back if ctx.needs_input_grad[1] else None, None, None, *summed)
+        grads = _with_pending(shared, ctx.pending)
+        summed = _sum_over_ranks(grads, ctx.like, ctx.needs_input_grad[5:], ctx.wire, "shared gradients")
+        return (None, back if ctx.needs_input_grad[1] else None, None, None, None, *summed)
 
 
 class GatherValues(Function):
@@ -175,9 +182,9 @@ class SumGrads(Function):
     """Parameters pass; their gradients are summed over the ranks."""
 
     @staticmethod
-    def forward(ctx: Any, wire: Wire, *parameters: Tensor) -> Any:
+    def forward(ctx: Any, wire: Wire, pending: Sequence[Tensor], *parameters: Tensor) -> Any:
         """Pass the parameters."""
-        ctx.wire, ctx.like = wire, [_Like.of(p) for p in parameters]
+        ctx.wire, ctx.pending, ctx.like = wire, pending, [_Like.of(p) for p in parameters]
         ctx.set_materialize_grads(False)
         return tuple(p.view_as(p) for p in parameters)
 
@@ -185,7 +192,8 @@ class SumGrads(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         """Sum the gradients."""
-        return (None, *_sum_over_ranks(grads, ctx.like, ctx.needs_input_grad[1:], ctx.wire, "data gradients"))
+        grads = tuple(_with_pending(grads, ctx.pending))
+        return (None, None, *_sum_over_ranks(grads, ctx.like, ctx.needs_input_grad[2:], ctx.wire, "data gradients"))
 
 
 def _forth(rows: Tensor, route: Route, wire: Wire) -> Tensor:
@@ -202,6 +210,17 @@ def _back(grad: Tensor, route: Route, wire: Wire) -> Tensor:
     if route.full and wire.world_size > 1:
         return back.view(wire.world_size, route.send[0], grad.size(1)).sum(0)
     return back
+
+
+def _with_pending(grads: Sequence[Tensor | None], pending: Sequence[Tensor]) -> list[Tensor | None]:
+    """Take along the gradients that the parameters hold; what comes back is then the whole, and replaces them."""
+    out = list(grads)
+    for place, parameter in enumerate(pending):
+        held, grad = parameter.grad, out[place]
+        if held is not None:
+            out[place] = held if grad is None else grad + held
+            parameter.grad = None
+    return out
 
 
 def _sum_over_ranks(

@@ -18,7 +18,7 @@ class CommStats:
 
     Attributes:
         num_bytes: bytes of payload by kind: ``"rows"``, ``"row gradients"``, ``"shared gradients"``, ``"values"``,
-            ``"sums"``, ``"data gradients"``.
+            ``"sums"``, ``"data gradients"``, ``"votes"``, ``"agreement"``.
         calls: number of collectives by kind.
         seconds: wall time within them by kind, waiting for others included; on a GPU the time to enqueue them.
     """
@@ -56,13 +56,24 @@ class Wire:
         group: the process group; where absent the default one, or this process alone if there is none.
         stats: what counts; several wires may share one.
         dtype: send rows and their gradients as this type, ``torch.bfloat16`` say; as they are where absent.
+        failed: makes of what a collective raised the error to raise in its place.
+        alone: this process alone, whatever groups there are.
     """
 
-    def __init__(self, group: Any = None, *, stats: CommStats | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        group: Any = None,
+        *,
+        stats: CommStats | None = None,
+        dtype: torch.dtype | None = None,
+        failed: Callable[[RuntimeError], Exception] | None = None,
+        alone: bool = False,
+    ) -> None:
         self.group = group
         self.stats = CommStats() if stats is None else stats
         self.dtype = dtype
-        there = dist.is_available() and dist.is_initialized()
+        self.failed = failed
+        there = not alone and dist.is_available() and dist.is_initialized()
         self.rank: int = dist.get_rank(group) if there else 0
         self.world_size: int = dist.get_world_size(group) if there else 1
         if self.rank < 0:
@@ -99,7 +110,12 @@ class Wire:
 
     def _timed(self, kind: str, num_bytes: int, call: Callable[..., Any], *args: Any) -> None:
         start = time.perf_counter()
-        call(*args, group=self.group)
+        try:
+            call(*args, group=self.group)
+        except RuntimeError as error:  # torch.distributed's own errors are of this kind
+            if self.failed is None:
+                raise
+            raise self.failed(error) from error
         self.stats.add(kind, num_bytes, time.perf_counter() - start)
 
 

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from hyperlearn_pyg.distributed import _parts, checkpoint
+from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
+
+if TYPE_CHECKING:
+    from hyperlearn_pyg.distributed.modality_parallel import ModalityParallel
+
+#: Name of the empty parameter that a rank without parameters gives its optimizer.
+_INERT = "<none>"
+
+
+def of_this_rank(owner: ModalityParallel, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a plain state that belong to the modalities here, or to all ranks."""
+    encoders, names = owner.module.encoders, owner.names
+    owned = {name: _parts.belongs_to(name, encoders, names) for name in state}  # type: ignore[arg-type]
+    return {name: value for name, value in state.items() if owned[name] is None or owned[name] in owner.local}
+
+
+def saved_here(owner: ModalityParallel) -> dict[str, Tensor]:
+    """Return the tensors that this rank saves: of its modalities, once a replica; rank 0 also what all share."""
+    ranks, encoders = owner.ranks, owner.module.encoders
+    out = {}
+    for name, value in owner.module.state_dict().items():
+        shared = _parts.belongs_to(name, encoders, owner.names) is None  # type: ignore[arg-type]
+        if (ranks.rank == 0) if shared else (ranks.replica == 0):
+            out[name] = value
+    return out
+
+
+def full_state_dict(owner: ModalityParallel) -> dict[str, Tensor]:
+    """Gather the state of all ranks on rank 0."""
+    own = {name: value.detach().cpu().contiguous() for name, value in saved_here(owner).items()}
+    return _gather(owner, own)
+
+
+def gather_factors(owner: ModalityParallel, data: Any, **kwargs: Any) -> dict[str, Tensor] | None:
+    """Encode in evaluation mode and gather the tables on rank 0."""
+    from hyperlearn_pyg.distributed._forward import Pass
+
+    owner.ranks.check()
+    training = owner.training
+    owner.eval()
+    try:
+        with torch.no_grad(), owner.ranks.guard():
+            step = Pass(owner, None)
+            step.encode(data, **kwargs)
+            step.raise_faults()
+            first = owner.ranks.replica == 0
+            own = {name: f.detach().cpu().contiguous() for name, f in step.factors.items() if first}
+            found = _gather(owner, own)
+    finally:
+        owner.train(training)
+    return {name: found[name] for name in owner.names} if owner.ranks.rank == 0 else None
+
+
+def _gather(owner: ModalityParallel, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring tensors by name to rank 0, as bytes."""
+    if owner.ranks.world_size == 1:
+        return {name: value.clone() for name, value in own.items()}
+    told = owner.ranks.tell([[n, list(v.shape), str(v.dtype).removeprefix("torch.")] for n, v in own.items()])
+    flat = [_as_bytes(value) for value in own.values()]
+    content = torch.cat(flat) if flat else torch.empty(0, dtype=torch.uint8)
+    out: dict[str, Tensor] = {}
+    for entries, block in zip(told, owner.ranks.bytes_to(content), strict=False):
+        kinds = [(name, shape, getattr(torch, kind)) for name, shape, kind in entries]
+        sizes = [torch.Size(shape).numel() * kind.itemsize for _, shape, kind in kinds]
+        for (name, shape, kind), part in zip(kinds, block.split(sizes), strict=True):
+            out[name] = part.clone().view(kind).view(shape) if part.numel() else torch.empty(shape, dtype=kind)
+    return out
+
+
+def _as_bytes(value: Tensor) -> Tensor:
+    return value.reshape(-1).view(torch.uint8) if value.numel() else torch.empty(0, dtype=torch.uint8)
+
+
+def gather_module(owner: ModalityParallel) -> Module | None:
+    """Build the plain module on rank 0: the encoders of other ranks come as their code and their numbers."""
+    if owner.ranks.world_size == 1:
+        return copy.deepcopy(owner.module).cpu()
+    own = {}
+    if owner.ranks.replica == 0:
+        own = {name: copy.deepcopy(owner.module.encoders[name]).to("meta") for name in owner.local}  # type: ignore[index]
+    content = torch.frombuffer(bytearray(pickle.dumps(own)), dtype=torch.uint8)
+    blocks = owner.ranks.bytes_to(content)
+    state = full_state_dict(owner)
+    if owner.ranks.rank != 0:
+        return None
+    encoders: dict[str, Module] = {}
+    for block in blocks:  # from the ranks of this very run
+        encoders.update(pickle.loads(bytes(block.numpy())))
+    module = copy.deepcopy(owner.module)
+    module.to("cpu")
+    module.encoders.clear()  # type: ignore[union-attr, operator]
+    for name in owner.names:
+        module.encoders[name] = encoders[name].to_empty(device="cpu")  # type: ignore[operator]
+    module.load_state_dict(state)
+    return module
+
+
+def save(
+    owner: ModalityParallel,
+    folder: str | os.PathLike[str],
+    step: int,
+    optimizer: torch.optim.Optimizer | None,
+    extra: Mapping[str, Any] | None,
+    keep: int | None,
+    asynchronous: bool,
+) -> str:
+    """Save a checkpoint of all ranks."""
+    ranks = owner.ranks
+    directory = ranks.tell(str(checkpoint.new_directory(folder, step)) if ranks.rank == 0 else None)[0]
+    writer = _writer(owner, folder, keep, asynchronous)
+    tensors = saved_here(owner)
+    state = {} if optimizer is None else optimizer_state(optimizer, _named(owner))
+    wanted = {name: entry for name, entry in state.items() if name in tensors}
+    values = {"extra": dict(extra or {}), "passes": owner.steps} if ranks.rank == 0 else {}
+    writer.save(step, tensors, optimizer=wanted, extra=values, directory=directory)
+    if not asynchronous:
+        ranks.tell(None)  # nobody goes on, and perhaps dies, before all parts are written and rank 0 has committed
+    return str(directory)
+
+
+def _writer(
+    owner: ModalityParallel, folder: str | os.PathLike[str], keep: int | None, asynchronous: bool
+) -> checkpoint.CheckpointWriter:
+    wanted = (Path(folder), keep, asynchronous)
+    kept = owner.__dict__.get("_writer_kept")
+    if kept is not None and kept[0] == wanted:
+        return kept[1]  # type: ignore[no-any-return]
+    wait(owner)
+    ranks = owner.ranks
+    made = checkpoint.CheckpointWriter(
+        folder, rank=ranks.rank, world_size=ranks.world_size, keep=keep, asynchronous=asynchronous
+    )
+    owner.__dict__["_writer_kept"] = (wanted, made)
+    return made
+
+
+def wait(owner: ModalityParallel) -> None:
+    """Wait for the last asynchronous save."""
+    kept = owner.__dict__.get("_writer_kept")
+    if kept is not None:
+        kept[1].wait()
+
+
+def load(
+    owner: ModalityParallel, folder: str | os.PathLike[str], optimizer: torch.optim.Optimizer | None, strict: bool
+) -> dict[str, Any] | None:
+    """Load the newest whole checkpoint; rank 0 chooses it."""
+    ranks = owner.ranks
+    found = checkpoint.newest(folder) if ranks.rank == 0 else None
+    directory = ranks.tell(None if found is None else str(found))[0]
+    if directory is None:
+        return None
+    wanted = list(owner.module.state_dict())
+    there = set(checkpoint.names(directory))
+    wanted = wanted if strict else [name for name in wanted if name in there]
+    read = checkpoint.load(directory, wanted)
+    owner.module.load_state_dict(read.tensors, strict=strict)
+    owner.steps = int(read.extra.get("passes", 0))
+    if optimizer is not None:
+        now = optimizer_state(optimizer, _named(owner))
+        state = {name: entry for name, entry in now.items() if name == _INERT or (not strict and name not in there)}
+        load_optimizer_state(optimizer, _named(owner), {**state, **read.optimizer})
+    return {"step": read.step, **read.extra.get("extra", {})}
+
+
+def _named(owner: ModalityParallel) -> list[tuple[str, Tensor]]:
+    return [*owner.named_parameters(), (_INERT, owner._inert)]
+
+
+def clip(
+    owner: ModalityParallel, max_norm: float, norm_type: float, error_if_nonfinite: bool, foreach: bool | None
+) -> Tensor:
+    """Clip by the norm over all ranks: shared gradients, the same everywhere, count once."""
+    shared = owner.shared()
+    own = [p for name, p in owner.named_parameters() if name not in shared and p.grad is not None]
+    common = [p for p in shared.values() if p.grad is not None]
+    parts = [get_total_norm([p.grad for p in group], norm_type, foreach=foreach) for group in (own, common)]  # type: ignore[misc]
+    mine, theirs = (part.to("cpu", torch.float64) for part in parts)
+    norms = [*owner.ranks.row.all_gather(mine[None].to(_wire_device(owner)), "votes").cpu(), theirs]
+    total = torch.linalg.vector_norm(torch.stack(norms), norm_type)
+    if error_if_nonfinite and not bool(total.isfinite()):
+        raise RuntimeError(f"the norm of the gradients of all ranks is {total.item()}, so they cannot be clipped")
+    kind = next((p.grad.dtype for p in [*own, *common] if p.grad is not None), torch.get_default_dtype())
+    norm = total.to(owner.device, kind)
+    clip_grads_with_norm_([*own, *common], max_norm, norm, foreach=foreach)
+    return norm
+
+
+def _wire_device(owner: ModalityParallel) -> torch.device:
+    return owner.device if owner.ranks.row.world_size > 1 else torch.device("cpu")
+
+
+def grad_scaler(owner: ModalityParallel, **kwargs: Any) -> torch.amp.GradScaler:
+    """Return a scaler whose overflow checks are shared by all ranks."""
+    kwargs.setdefault("device", owner.device.type)
+    if owner.ranks.world_size == 1:
+        return torch.amp.GradScaler(**kwargs)
+    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+
+    return ShardedGradScaler(process_group=owner.ranks.world.group, **kwargs)
+
+
