@@ -28,6 +28,7 @@ class TupleBatch:
             the loss draws none.
         mass: what the loss of the **whole** batch is divided by, so that the losses of its parts add up.
         cells: weight of the sum over all cells of the squared score; 0 for none.
+        count: number of tuples of the **whole** batch: what is divided by it adds up too, whatever the weights.
     """
 
     relation: HyperedgeType
@@ -38,6 +39,7 @@ class TupleBatch:
     candidates: tuple[Tensor, ...] = ()
     mass: float | Tensor = 1.0
     cells: float = 0.0
+    count: int = 1
 
     def __len__(self) -> int:
         return self.index.size(1)

@@ -35,7 +35,7 @@ def make_plan(
         raise InputError(f"--memory-limit: expected a positive number of GiB (got {memory_limit})")
     model, config = build(source)
     inputs = model.prepare(source.data, ("train",))
-    width = model.rank + max(branch.bias.size(1) for branch in model.encoders.values())
+    width = model.rank + max(branch.num_biases for branch in model.encoders.values())
     planner = ModalityPlanner(
         modality_loads(model, source.data, width, edges=_edges(model, inputs), passes=_passes(model)),
         relation_loads(model, inputs, config),

@@ -13,20 +13,35 @@ from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
 _CHUNK = 16384
 
 
-def masked_squared_error(score: Tensor, value: Tensor, weight: Tensor | None = None) -> Tensor:
+def loss_mass(count: int, weight: Tensor | None = None) -> float | Tensor:
+    """Return what a sum over ``count`` tuples is divided by to be a mean: their number, or the sum of their weights.
+
+    Never zero, so that the mean of nothing is zero.
+    """
+    if weight is None:
+        return float(max(count, 1))
+    return weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def masked_squared_error(
+    score: Tensor, value: Tensor, weight: Tensor | None = None, *, mass: float | Tensor | None = None
+) -> Tensor:
     r"""Return the mean squared error over observed entries, :math:`\frac{1}{\sum w} \sum_e w_e (s_e - x_e)^2`.
 
     Args:
         score: ``[E]``.
         value: ``[E]``.
         weight: ``[E]``; ones where absent.
+        mass: what the sum is divided by; :math:`\sum w` where absent. The losses of the parts of a batch add up where
+            all have the mass of the whole.
 
     Returns:
         A scalar; zero for no entries.
     """
+    mass = loss_mass(score.numel(), weight) if mass is None else mass
     if weight is None:
-        return F.mse_loss(score, value) if score.numel() else score.sum()
-    return (weight * (score - value).square()).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        return F.mse_loss(score, value, reduction="sum") / mass
+    return (weight * (score - value).square()).sum() / mass
 
 
 def all_cells_squared_error(
@@ -56,10 +71,23 @@ def all_cells_squared_error(
         share: the share of all observed tuples that these are; so much of the last norm is counted, so that the
             losses of the batches of an epoch add up to the loss of the whole.
     """
+    observed = observed_cells_error(columns, index, value, unobserved=unobserved, weight=weight)
+    return observed + share * unobserved * gram_norm(columns)
+
+
+def observed_cells_error(
+    columns: Sequence[Tensor], index: Tensor, value: Tensor, *, unobserved: float, weight: Tensor | None = None
+) -> Tensor:
+    r"""Return the terms of :func:`all_cells_squared_error` that observed tuples have, without the norm.
+
+    .. math::
+        \sum_{e \in \Omega} \left[ w_e (x_e - s_e)^2 - w_0 s_e^2 \right]
+
+    A plain sum: those of the parts of a batch add up. The arguments are the same.
+    """
     score = cp_score(columns, index)
     error = (value - score).square()
-    observed = (error if weight is None else weight * error).sum() - unobserved * score.square().sum()
-    return observed + share * unobserved * gram_norm(columns)
+    return (error if weight is None else weight * error).sum() - unobserved * score.square().sum()
 
 
 def sampled_loss(
@@ -96,23 +124,80 @@ def sampled_loss(
     Raises:
         ValueError: unknown ``kind``, or no candidates.
     """
-    if kind not in _PER_TUPLE:
-        raise ValueError(f"'kind' must be one of {sorted(_PER_TUPLE)} (got {kind!r})")
+    _check_kind(kind)
     if num_negatives < 1:
         raise ValueError(f"'num_negatives' must be at least 1 (got {num_negatives})")
+    items: list[Tensor] = []
+    if index.size(1):
+        sizes = [table.size(0) for table in rows]
+        items = draw_candidates(sizes, num_negatives, pools=candidates, generator=generator, device=index.device)
+    mass = loss_mass(index.size(1), weight)
+    return candidate_loss(decoder, rows, index, items, kind=kind, mass=mass, weight=weight)
+
+
+def draw_candidates(
+    sizes: Sequence[int],
+    num_negatives: int,
+    *,
+    pools: Sequence[Tensor] | None = None,
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> list[Tensor]:
+    """Draw the candidates of a sampled loss, uniformly with replacement, slot after slot.
+
+    Args:
+        sizes: number of items of each slot.
+        num_negatives: number of candidates ``n`` of each slot.
+        pools: for each slot the items that they are drawn from; all where absent.
+        generator: source of randomness, on the CPU.
+        device: where the candidates are to be.
+
+    Returns:
+        ``[n]`` for each slot.
+    """
+    out = []
+    for slot, size in enumerate(sizes):
+        pool = None if pools is None else pools[slot]
+        size = size if pool is None else pool.numel()
+        picked = torch.randint(size, (num_negatives,), generator=generator).to(device)
+        out.append(picked if pool is None else pool[picked])
+    return out
+
+
+def candidate_loss(
+    decoder: KruskalDecoder,
+    rows: Sequence[Tensor],
+    index: Tensor,
+    candidates: Sequence[Tensor],
+    *,
+    kind: str,
+    mass: float | Tensor,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Return the loss of :func:`sampled_loss` against given candidates, divided by ``mass`` and the number of slots.
+
+    The losses of the parts of a batch add up where all have the candidates and the mass of the whole.
+
+    Args:
+        decoder: the decoder of the relation.
+        rows: what it reads, one ``[N_s, in_channels]`` a slot.
+        index: observed tuples ``[k, B]``.
+        candidates: rows ``[n]`` of the candidates of each slot; may be left out for no tuples.
+        kind: ``"logistic"`` or ``"softmax"``.
+        mass: see :func:`loss_mass`.
+        weight: weight of each tuple ``[B]``.
+
+    Raises:
+        ValueError: unknown ``kind``.
+    """
+    _check_kind(kind)
     named = [table.index_select(0, own) for table, own in zip(rows, index, strict=True)]
-    if index.size(1) == 0:
-        return decoder.score_rows(named).sum()
-    items, drawn = [], []
-    for slot, table in enumerate(rows):
-        pool = None if candidates is None else candidates[slot]
-        size = table.size(0) if pool is None else pool.numel()
-        picked = torch.randint(size, (num_negatives,), generator=generator).to(index.device)
-        items.append(picked if pool is None else pool[picked])
-        drawn.append(decoder.columns(slot, table.index_select(0, items[slot])))
     count = index.size(1)
+    if count == 0:
+        return decoder.score_rows(named).sum()
+    drawn = [decoder.columns(s, t.index_select(0, candidates[s])) for s, t in enumerate(rows)]
     if count <= _CHUNK:
-        total = _chunk_sum(decoder, kind, drawn, items, index, weight, named)
+        total = _chunk_sum(decoder, kind, drawn, candidates, index, weight, named)
     else:  # the wide temporaries of one chunk at a time, made again in the backward
         split = [table.split(_CHUNK) for table in named]
         total = named[0].new_zeros(())
@@ -120,10 +205,14 @@ def sampled_loss(
             part = slice(start, start + _CHUNK)
             own = [pieces[number] for pieces in split]
             w = None if weight is None else weight[part]
-            arguments = (decoder, kind, drawn, items, index[:, part], w, own)
+            arguments = (decoder, kind, drawn, candidates, index[:, part], w, own)
             total = total + checkpoint(_chunk_sum, *arguments, use_reentrant=False, preserve_rng_state=False)
-    mass = count if weight is None else weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
     return total / (len(rows) * mass)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in _PER_TUPLE:
+        raise ValueError(f"'kind' must be one of {sorted(_PER_TUPLE)} (got {kind!r})")
 
 
 def _chunk_sum(

@@ -124,8 +124,8 @@ def _link_metrics(
     index, known = every[:, positions], every[:, split_positions(data, name, known_splits)]
     generator = torch.Generator().manual_seed(seed)
     negative, source = corrupt(index, known, sizes, generator)
-    positive_score = model.decode(name, factors, index[:, source])
-    auc, ap = auc_ap(positive_score, model.decode(name, factors, negative))
+    positive_score = model.score(name, factors, index[:, source])
+    auc, ap = auc_ap(positive_score, model.score(name, factors, negative))
     out = {"auc": auc, "ap": ap}
     if ranking_tuples:
         some = torch.randperm(index.size(1), generator=generator)[:ranking_tuples].to(index.device)

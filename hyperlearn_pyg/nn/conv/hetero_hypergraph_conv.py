@@ -77,6 +77,8 @@ class HeteroHypergraphConv(Module):
 
     bias: Tensor | None
     pyg_compat = False
+    #: One modality's output reads the features of all others: as an encoder it could not be spread by modality.
+    couples_modalities = True
 
     def __init__(
         self,

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
+from torch_geometric.nn.parameter_dict import ParameterDict
 
-from hyperlearn_pyg.nn.models.inputs import BranchInputs
+from hyperlearn_pyg.nn.models.inputs import BranchInputs, MessageChannel
 
 #: What an encoder may ask for, by the name of a parameter of its ``forward``.
 SUPPLIES = (
@@ -39,20 +40,35 @@ class Branch(Module):
         rank: width of the factors.
         num_biases: number of relations that the modality has a bias in.
         table: width of the learnt table that stands for missing features; 0 for none.
+        relations: the relations that the encoder was made for, one a bias: it reads the channels of no other; those of
+            the inputs where absent.
+
+    Attributes:
+        added: the biases ``[N, 1]`` of relations that came later, by relation, see :meth:`add_bias`.
     """
 
-    def __init__(self, encoder: Module, num_items: int, rank: int, num_biases: int, table: int = 0) -> None:
+    def __init__(
+        self,
+        encoder: Module,
+        num_items: int,
+        rank: int,
+        num_biases: int,
+        table: int = 0,
+        relations: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.rank = rank
+        self.relations = None if relations is None else tuple(relations)
         self.bias = Parameter(torch.zeros(num_items, num_biases))
+        self.added = ParameterDict()
         self.table = Parameter(torch.empty(num_items, table)) if table else None
         self.wanted = _wanted(encoder)
         if self.table is not None:
             torch.nn.init.normal_(self.table, std=0.1)
 
     def forward(self, inputs: BranchInputs, keep: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Return the factors and the biases, ``[N, rank + num_biases]``.
+        """Return the factors and the biases, ``[N, rank + num_biases]``, those of relations added later last.
 
         Args:
             inputs: what the modality's encoder may read.
@@ -63,27 +79,54 @@ class Branch(Module):
         """
         out = self.encoder(**{name: self._supply(name, inputs, keep or {}) for name in self.wanted})
         num_items, num_biases = self.bias.shape
+        added = [bias.to(out.dtype) for bias in self.added.values()]
         if out.shape == (num_items, self.rank + num_biases):
-            return torch.cat([out[:, : self.rank], out[:, self.rank :] + self.bias], dim=1)
+            return torch.cat([out[:, : self.rank], out[:, self.rank :] + self.bias, *added], dim=1)
         if out.shape != (num_items, self.rank):
             raise ValueError(
                 f"the encoder {type(self.encoder).__name__} must return shape [{num_items}, {self.rank}] "
                 f"(got {list(out.shape)}): set its output width to 'rank'"
             )
-        return torch.cat([out, self.bias.to(out.dtype)], dim=1)
+        return torch.cat([out, self.bias.to(out.dtype), *added], dim=1)
+
+    @property
+    def num_biases(self) -> int:
+        """Number of columns of biases, later ones counted."""
+        return self.bias.size(1) + len(self.added)
+
+    def add_bias(self, relation: str) -> None:
+        """Append a bias, zero at first, for a relation that the encoder was not made for and does not read."""
+        zeros = torch.zeros(self.bias.size(0), 1, dtype=self.bias.dtype, device=self.bias.device)
+        self.added[relation] = Parameter(zeros)
+
+    def bias_of(self, relation: str) -> Tensor:
+        """Return the biases ``[N]`` of a relation, a view."""
+        if relation in self.added:
+            added: Tensor = self.added[relation]
+            return added.select(1, 0)
+        return self.bias.select(1, (self.relations or ()).index(relation))
+
+    def read_relations(self) -> tuple[str, ...]:
+        """Return the relations whose entries the encoder reads as messages."""
+        reads = set(self.wanted) & {"incidences", "hyperedge_index", "num_edges"}
+        return (self.relations or ()) if reads else ()
+
+    def _channels(self, inputs: BranchInputs) -> list[MessageChannel]:
+        return [c for c in inputs.channels if self.relations is None or c.relation in self.relations]
 
     def _supply(self, name: str, inputs: BranchInputs, keep: Mapping[str, Tensor]) -> Any:
         if name == "x":
             return self.table if self.table is not None else inputs.x
         if name in ("num_items", "edge_index", "edge_weight", "laplacian"):
             return getattr(inputs, name)
+        channels = self._channels(inputs)
         if name == "incidences":
-            return [channel.incidence for channel in inputs.channels]
+            return [channel.incidence for channel in channels]
         if name == "keep":
-            return [keep.get(channel.relation) for channel in inputs.channels]
+            return [keep.get(channel.relation) for channel in channels]
         if name == "num_edges":
-            return sum(channel.incidence.size[1] for channel in inputs.channels)
-        return _hyperedge_index(inputs, keep)
+            return sum(channel.incidence.size[1] for channel in channels)
+        return _hyperedge_index(channels, keep, inputs.edge_index.device)
 
 
 def needs(encoder: Module) -> set[str]:
@@ -113,9 +156,9 @@ def _wanted(encoder: Module) -> tuple[str, ...]:
     return wanted
 
 
-def _hyperedge_index(inputs: BranchInputs, keep: Mapping[str, Tensor]) -> Tensor:
-    parts, offset = [torch.empty(2, 0, dtype=torch.long, device=inputs.edge_index.device)], 0
-    for channel in inputs.channels:
+def _hyperedge_index(channels: Sequence[MessageChannel], keep: Mapping[str, Tensor], device: torch.device) -> Tensor:
+    parts, offset = [torch.empty(2, 0, dtype=torch.long, device=device)], 0
+    for channel in channels:
         index = channel.incidence.index.long()
         mask = keep.get(channel.relation)
         index = index if mask is None else index[:, mask.bool()]

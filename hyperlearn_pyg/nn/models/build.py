@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from hyperlearn_pyg.nn.models.branch import Branch, needs
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec
 from hyperlearn_pyg.nn.models.start import mean_value, start_biases, start_factors
+from hyperlearn_pyg.ops.seeds import name_seed, seeded
 
 if TYPE_CHECKING:
     from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
@@ -86,12 +88,19 @@ def make_branch(
     relations: Mapping[str, RelationSpec],
     config: ModelConfig,
     encoder: Module | None = None,
+    *,
+    seed: int | None = None,
 ) -> Branch:
     """Build the branch of one modality around ``encoder``, or around the encoder that ``config`` says.
+
+    With a ``seed``, what is drawn hangs on it and on the name of the modality alone.
 
     A given encoder that takes ``x`` and states its ``in_channels``, as PyG's modules do, reads a learnt table of that
     width where the modality has no features.
     """
+    if seed is not None:
+        with seeded(_seed_of(seed, modality)):
+            return make_branch(data, modality, relations, config, encoder)
     if encoder is None:
         encoder = make_encoder(data, modality, relations, config)
     width = getattr(encoder, "in_channels", 0)
@@ -103,41 +112,82 @@ def as_branch(
     modality: str, encoder: Module, relations: Mapping[str, RelationSpec], config: ModelConfig, *, table: int = 0
 ) -> Branch:
     """Wrap an encoder with the biases of its modality, and a table of width ``table`` for features it lacks."""
+    known = relations_of(modality, relations)
     if isinstance(encoder, Branch):
+        if encoder.relations is None:
+            encoder.relations = tuple(known)  # relations may come later, and are not what it was made for
         return encoder
     sizes = {m: n for spec in relations.values() for m, n in zip(spec.modalities, spec.sizes, strict=True)}
     if modality not in sizes:
         raise ValueError(f"modality {modality!r} takes part in no relation: nothing could be learnt for it")
-    num_biases = len(relations_of(modality, relations)) if config.bias else 0
-    return Branch(encoder, sizes[modality], config.rank, num_biases, table)
+    return Branch(encoder, sizes[modality], config.rank, len(known) if config.bias else 0, table, known)
+
+
+def make_decoders(relations: Mapping[str, RelationSpec], config: ModelConfig, seed: int) -> dict[str, KruskalDecoder]:
+    """Build the decoders of some relations; what is drawn for one hangs on the seed and its name alone."""
+    out = {}
+    for name, spec in relations.items():
+        with seeded(name_seed(seed, f"decoder {name}")):
+            out[name] = make_decoder(spec, config)
+    return out
+
+
+def _seed_of(seed: int, modality: str) -> int:
+    return name_seed(seed, f"encoder {modality}")
 
 
 @torch.no_grad()
-def start(model: HyperLearn, inputs: ModelInputs, seed: int) -> None:
-    """Set offsets, biases and start factors from the entries of ``inputs``."""
-    placed: set[str] = set()
-    for name, spec in model.relations.items():
+def run_lazy(model: HyperLearn, inputs: ModelInputs, seed: int, modalities: Collection[str]) -> None:
+    """Run the lazy encoders among some modalities once: they take their sizes, so that weights can be copied."""
+    for name in modalities:
+        branch = model.encoders[name]
+        if any(torch.nn.parameter.is_lazy(t) for t in chain(branch.parameters(), branch.buffers())):
+            with seeded(_seed_of(seed, name), device=branch.bias.device):
+                model.encode(name, inputs)
+
+
+@torch.no_grad()
+def start(
+    model: HyperLearn,
+    inputs: ModelInputs,
+    seed: int,
+    *,
+    relations: Collection[str] | None = None,
+    modalities: Collection[str] | None = None,
+) -> None:
+    """Set offsets, biases and start factors from the entries of ``inputs``.
+
+    Args:
+        model: the model; only encoders that are here are touched.
+        inputs: what the model prepared.
+        seed: seed of the start factors.
+        relations: whose offsets and biases are set; all where absent.
+        modalities: whose start factors are set; all where absent.
+    """
+    factors_of = {m for m in (model.encoders.keys() if modalities is None else modalities) if m in model.encoders}
+    factors_of = {m for m in factors_of if hasattr(model.encoders[m].encoder, "start")}
+    for name in model.relations if relations is None else relations:
+        spec = model.relations[name]
         tuples, decoder = inputs.tuples[name], model.decoders[name]
         if spec.has_value:
             decoder.offset.copy_(mean_value(tuples))
             if model.config.clamp and tuples.value is not None and len(tuples):
                 decoder.range.copy_(torch.stack(tuples.value.aminmax()))
-        if decoder.bias:
+        if decoder.bias and any(m in model.encoders for m in spec.modalities):
             biases = start_biases(tuples, spec.sizes)
             if not spec.has_value and model.config.negatives == "seen":
                 biases = [b.masked_fill(tuples.counts(s, len(b)) == 0, _UNSEEN) for s, b in enumerate(biases)]
             _place_biases(model, name, spec, biases)
-        new = [m for m in spec.modalities if m not in placed and hasattr(model.encoders[m].encoder, "start")]
-        if new:
+        if factors_of & set(spec.modalities):  # the first relation of a modality sets its factors
             factors = start_factors(tuples, spec.sizes, model.rank, seed=seed)
             for m, table in zip(spec.modalities, factors, strict=True):
-                if m in new and m not in placed:
+                if m in factors_of:
                     model.encoders[m].encoder.start.copy_(table)
-                    placed.add(m)
+                    factors_of.remove(m)
 
 
 def _place_biases(model: HyperLearn, name: str, spec: RelationSpec, biases: list[torch.Tensor]) -> None:
     for m in dict.fromkeys(spec.modalities):
-        table = model.encoders[m].bias
-        same = [b for b, slot in zip(biases, spec.modalities, strict=True) if slot == m]
-        table[:, relations_of(m, model.relations).index(name)] = torch.stack(same).mean(0).to(table)
+        if m in model.encoders:
+            same = [b for b, slot in zip(biases, spec.modalities, strict=True) if slot == m]
+            model.encoders[m].bias_of(name).copy_(torch.stack(same).mean(0))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +11,14 @@ from torch_geometric.nn.module_dict import ModuleDict
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import did_you_mean
 from hyperlearn_pyg.nn.decoder import KruskalDecoder
-from hyperlearn_pyg.nn.losses import all_cells_squared_error, masked_squared_error, sampled_loss
-from hyperlearn_pyg.nn.models import build
-from hyperlearn_pyg.nn.models.branch import needs
+from hyperlearn_pyg.nn.models import build, step
+from hyperlearn_pyg.nn.models.branch import Branch
 from hyperlearn_pyg.nn.models.config import ModelConfig
-from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec, prepare, relation_spec
+from hyperlearn_pyg.nn.models.grow import grow, new_relations
+from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec, learnt_relations, prepare
 from hyperlearn_pyg.nn.models.presets import model_config, resolve_preset
+from hyperlearn_pyg.ops.seeds import draw_seed, name_seed, seeded
+from hyperlearn_pyg.typing import TupleBatch
 
 #: Without test entries, all others carry messages.
 KNOWN = ("train", "val")
@@ -42,9 +44,12 @@ class HyperLearn(Module):
         decoders: the decoder of each relation.
         relations: what the model knows of each relation.
         config: the losses and their weights, and how the parts were made.
+        modalities: the names of all modalities, where other processes hold the encoders of those that ``encoders``
+            lacks; those of ``encoders`` where absent.
 
     Attributes:
-        encoders: a :class:`~hyperlearn_pyg.nn.models.Branch` per modality.
+        modalities: the names of all modalities.
+        encoders: a :class:`~hyperlearn_pyg.nn.models.Branch` per modality whose encoder is here.
         decoders: a decoder per relation.
 
     Shapes:
@@ -59,6 +64,8 @@ class HyperLearn(Module):
         decoders: Mapping[str, KruskalDecoder],
         relations: Mapping[str, RelationSpec],
         config: ModelConfig,
+        *,
+        modalities: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -67,8 +74,9 @@ class HyperLearn(Module):
             {name: build.as_branch(name, e, self.relations, config) for name, e in encoders.items()}
         )
         self.decoders = ModuleDict(dict(decoders))
+        self.modalities = list(encoders if modalities is None else modalities)
         missing = [n for n in self.relations if n not in self.decoders]
-        missing += [m for spec in self.relations.values() for m in spec.modalities if m not in self.encoders]
+        missing += [m for spec in self.relations.values() for m in spec.modalities if m not in self.modalities]
         if missing:
             raise ValueError(f"no encoder or decoder was given for {sorted(set(missing))}")
 
@@ -81,9 +89,13 @@ class HyperLearn(Module):
         *,
         relations: Sequence[str] | None = None,
         encoders: Mapping[str, Module] | None = None,
+        only: Collection[str] | None = None,
         **overrides: Any,
     ) -> HyperLearn:
         """Build a model for a data object: sizes, levels and start values are read from its training entries.
+
+        What is drawn for an encoder hangs on its name and on one number from the global generator of the CPU alone:
+        it starts alike whichever others are built here.
 
         Args:
             data: the data. A relation without split masks counts as training data in full.
@@ -93,38 +105,35 @@ class HyperLearn(Module):
             relations: the hyperedge sets to learn from, each with one member a slot; all where absent. Others in
                 ``data``, made by a transform for layers of your own, say, stay out of the model.
             encoders: your own encoder for some modalities; each must give ``[N, rank]``.
+            only: build the encoders of these modalities alone, as other processes hold the rest: of those, ``data``
+                need hold no more than the number of items. All decoders are built.
             **overrides: any value of :class:`~hyperlearn_pyg.nn.ModelConfig`.
 
         Raises:
             InputError: unknown preset or override.
             ValueError: the data object is not valid, holds no relation, one that is named is not there, one has several
-                members in a slot, or an encoder names no modality.
+                members in a slot, or an encoder, or ``only``, names no modality.
         """
         data.validate()
         if not data.hyperedge_types:
             raise ValueError("'data' has no relation: add one with data.add_hyperedges(...)")
-        specs = {name: relation_spec(data, name) for name in _learnt(data, relations)}
+        specs = learnt_relations(data, data.hyperedge_types if relations is None else relations)
         if rank is not None:
             overrides["rank"] = rank
         config = model_config(resolve_preset(preset, (s.has_value for s in specs.values())), **overrides)
         own = dict(encoders or {})
         tied = [m for m in data.modalities if build.relations_of(m, specs)]
-        for name in own:
-            if name not in tied:
-                raise ValueError(f"'encoders': no modality {name!r} is in a relation.{did_you_mean(name, tied)}")
-        made = {m: build.make_branch(data, m, specs, config, own.get(m)) for m in tied}
-        decoders = {name: build.make_decoder(spec, config) for name, spec in specs.items()}
-        model = cls(made, decoders, specs, config)
-        model.start(data)
-        if any(torch.nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
-            with torch.no_grad():
-                model(data)  # lets lazy encoders take their sizes, so that their weights can be copied
+        for argument, names in (("encoders", own), ("only", only or ())):
+            for name in names:
+                if name not in tied:
+                    raise ValueError(f"'{argument}': no modality {name!r} is in a relation.{did_you_mean(name, tied)}")
+        seed, here = draw_seed(), [m for m in tied if only is None or m in only]
+        made = {m: build.make_branch(data, m, specs, config, own.get(m), seed=seed) for m in here}
+        model = cls(made, build.make_decoders(specs, config, seed), specs, config, modalities=tied)
+        inputs = model.prepare(data, ("train",))
+        build.start(model, inputs, 0)
+        build.run_lazy(model, inputs, seed, here)
         return model
-
-    @property
-    def modalities(self) -> list[str]:
-        """Names of the modalities."""
-        return list(self.encoders.keys())
 
     @property
     def rank(self) -> int:
@@ -142,51 +151,130 @@ class HyperLearn(Module):
             data: the data.
             splits: the splits whose entries the model may see: they carry messages and are the targets of
                 :meth:`loss`. Test entries are left out unless named.
+
+        Raises:
+            ValueError: ``data`` lacks a relation, or has one of other modalities or sizes.
         """
-        self._check_sizes(data)
-        wanted = set().union(*(needs(branch.encoder) for branch in self.encoders.values()))
-        messages = bool(wanted & {"incidences", "hyperedge_index", "num_edges"})
-        return prepare(data, self.relations, self.modalities, splits, messages=messages)
+        here = {m: self.encoders[m].read_relations() for m in self.modalities if m in self.encoders}
+        return prepare(data, self.relations, here, splits)
 
     def forward(
-        self, data: MultiModalHeteroData | ModelInputs, keep: Mapping[str, Tensor] | None = None
+        self,
+        data: MultiModalHeteroData | ModelInputs,
+        keep: Mapping[str, Tensor] | None = None,
+        *,
+        seed: int | None = None,
     ) -> dict[str, Tensor]:
-        """Encode every modality.
+        """Encode every modality whose encoder is here.
 
         Args:
             data: the data, or what :meth:`prepare` made of it.
             keep: for each relation, which of its entries carry messages; all where absent.
+            seed: in training, what an encoder draws (dropout, say) hangs on this and on the name of its modality; one
+                number from the global generator of the CPU where absent.
 
         Returns:
             For each modality ``[N_m, R + number of its relations]``; ``[N_m, R]`` where the model has no biases.
         """
         inputs = data if isinstance(data, ModelInputs) else self.prepare(data)
-        return {name: self.encode(name, inputs, keep) for name in self.modalities}
+        names = [m for m in self.modalities if m in self.encoders]
+        if not self.training:
+            return {name: self.encode(name, inputs, keep) for name in names}
+        seed, out = draw_seed() if seed is None else seed, {}
+        for name in names:
+            with seeded(name_seed(seed, name), device=self.encoders[name].bias.device):
+                out[name] = self.encode(name, inputs, keep)
+        return out
 
-    def encode(self, name: str, inputs: ModelInputs, keep: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Encode one modality; reads nothing of another one. Returns factors and biases."""
-        out: Tensor = self.encoders[name](inputs.branches[name], keep)
+    def encode(self, name: str, data: ModelInputs, keep: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Encode one modality; reads nothing of another one. Returns factors and biases, as :meth:`forward`.
+
+        Raises:
+            ValueError: another process holds its encoder.
+        """
+        out: Tensor = self._branch(name)(data.branches[name], keep)
         return out
 
     def rows(self, relation: str, factors: Mapping[str, Tensor]) -> list[Tensor]:
-        """Return what the decoder of a relation reads, one tensor a slot: factors and this relation's bias."""
-        out = []
-        for m in self.relations[relation].modalities:
-            table = factors[m]
-            if self.decoders[relation].bias and table.size(1) > self.rank + 1:
-                at = self.rank + self._relations_of(m).index(relation)
-                table = torch.cat([table[:, : self.rank], table[:, at : at + 1]], dim=1)
-            out.append(table if self.decoders[relation].bias else table[:, : self.rank])
-        return out
+        """Return what the decoder of a relation reads, one tensor a slot: factors and this relation's bias.
 
-    def decode(self, relation: str, factors: Mapping[str, Tensor], index: Tensor) -> Tensor:
+        Raises:
+            ValueError: ``factors`` lacks a modality of the relation.
+        """
+        modalities = self.relations[relation].modalities
+        for m in modalities:
+            if m not in factors:
+                raise ValueError(f"'factors' must hold {m!r}, which relation {relation!r} ties (got {list(factors)})")
+        return [self._rows_of(relation, m, factors[m]) for m in modalities]
+
+    def _rows_of(self, relation: str, modality: str, table: Tensor) -> Tensor:
+        if not self.decoders[relation].bias:
+            return table[:, : self.rank]
+        if table.size(1) > self.rank + 1:
+            at = self.rank + build.relations_of(modality, self.relations).index(relation)
+            table = torch.cat([table[:, : self.rank], table[:, at : at + 1]], dim=1)
+        return table
+
+    def decode(self, rows: Mapping[str, Tensor], tuples: TupleBatch) -> Tensor:
+        """Score tuples that name rows of the tables ``rows``, whole ones or parts. Returns ``[B]``."""
+        return self.score(tuples.relation, rows, tuples.index)
+
+    def score(self, relation: str, factors: Mapping[str, Tensor], index: Tensor) -> Tensor:
         """Score the tuples ``index [k, E]`` of a relation. Returns ``[E]``."""
         out: Tensor = self.decoders[relation](self.rows(relation, factors), index)
         return out
 
-    def smoothness(self, name: str, inputs: ModelInputs, factors: Mapping[str, Tensor]) -> Tensor:
-        """Return the Dirichlet energy of one modality's factors on its intra-modal graph."""
-        return inputs.branches[name].laplacian.dirichlet(factors[name][:, : self.rank])
+    def targets(
+        self,
+        data: ModelInputs,
+        batch: Mapping[str, Tensor] | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> list[TupleBatch]:
+        """Return what a step is to predict, one batch of tuples a relation, in the order of ``relations``.
+
+        Args:
+            data: what :meth:`prepare` made.
+            batch: for each relation the positions of the target entries; all entries for a relation not named.
+            generator: source of the candidates of sampled losses, which are drawn here.
+        """
+        at = batch or {}
+        specs, tuples = self.relations, data.tuples
+        return [step.make_target(n, specs[n], tuples[n], at.get(n), self.config, generator) for n in specs]
+
+    def target_loss(self, rows: Mapping[str, Tensor], target: TupleBatch) -> Tensor:
+        """Return the loss of some tuples read from the tables ``rows``, without the cells.
+
+        Divided by what belongs to the whole batch: the losses of its parts add up. Zero for no tuples.
+        """
+        relation = target.relation
+        return step.target_loss(self.decoders[relation], self.rows(relation, rows), target, self.config)
+
+    def columns(self, relation: str, slot: int, factors: Tensor) -> Tensor:
+        """Return the Kruskal columns ``[N, C]`` of a slot, from the table of its modality or some rows of it."""
+        modality = self.relations[relation].modalities[slot]
+        out: Tensor = self.decoders[relation].columns(slot, self._rows_of(relation, modality, factors))
+        return out
+
+    def penalty(self, name: str, factors: Tensor, data: ModelInputs) -> Tensor:
+        """Return the terms of the loss that one modality has alone: smoothness of its factors, size of its tables.
+
+        Raises:
+            ValueError: another process holds its encoder.
+        """
+        branch, config = self._branch(name), self.config
+        encoder: Any = branch.encoder
+        total = factors.new_zeros(())
+        if config.smoothness:
+            total = total + config.smoothness * self.smoothness(name, factors, data)
+        if config.table_l2 and hasattr(encoder, "penalty"):
+            seen = sum(len(data.tuples[r]) for r in branch.relations or ())
+            total = total + encoder.penalty() * (config.table_l2 / max(seen, 1))
+        return total
+
+    def smoothness(self, name: str, factors: Tensor, data: ModelInputs) -> Tensor:
+        """Return the Dirichlet energy of one modality's factors ``[N, C]`` on its intra-modal graph."""
+        return data.branches[name].laplacian.dirichlet(factors[:, : self.rank])
 
     def loss(
         self,
@@ -196,6 +284,7 @@ class HyperLearn(Module):
         keep: Mapping[str, Tensor] | None = None,
         factors: Mapping[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """Return the joint loss of a batch of entries of every relation.
 
@@ -205,15 +294,11 @@ class HyperLearn(Module):
             keep: which entries carry messages.
             factors: factors already encoded.
             generator: source of the sampled negatives.
+            seed: of what the encoders draw, see :meth:`forward`.
         """
         if factors is None:
-            factors = self(inputs, keep)
-        total = self._smoothness_term(inputs, factors, self.modalities)
-        for name in self.relations:
-            total = total + self._relation_loss(name, factors, inputs, batch, generator)
-        for name in self.modalities:
-            total = total + self._table_penalty(name, inputs)
-        return total
+            factors = self(inputs, keep, seed=seed)
+        return self._total(factors, self.targets(inputs, batch, generator=generator), inputs, self.modalities)
 
     def modality_losses(
         self,
@@ -222,24 +307,21 @@ class HyperLearn(Module):
         *,
         keep: Mapping[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> dict[str, Tensor]:
         r"""Return the loss of each modality as printed: its own factors move, those of the others are given.
 
         :math:`\mathcal{L}_m = \lambda \lVert \mathbf{X}_{(m)} - \mathbf{A}_m \mathbf{\Omega}_m \rVert^2 + \frac{1}{2}
         \mathrm{tr}(\mathbf{A}_m^{\top} \mathbf{L}_m \mathbf{A}_m)`. Its gradient for the parameters of modality
-        :math:`m` equals that of the joint :meth:`loss` (with sampled negatives: for generators in the same state).
+        :math:`m` equals that of the joint :meth:`loss` (with sampled negatives: for generators in the same state). All
+        of them are of the same dropout and the same negatives.
         """
-        factors = self(inputs, keep)
+        factors = self(inputs, keep, seed=seed)
+        targets = self.targets(inputs, batch, generator=generator)
         losses = {}
-        state = None if generator is None else generator.get_state()
         for own in self.modalities:
             view = {name: table if name == own else table.detach() for name, table in factors.items()}
-            total = self._smoothness_term(inputs, view, [own]) + self._table_penalty(own, inputs)
-            if generator is not None and state is not None:
-                generator.set_state(state)
-            for name in self.relations:
-                total = total + self._relation_loss(name, view, inputs, batch, generator)
-            losses[own] = total
+            losses[own] = self._total(view, targets, inputs, [own])
         return losses
 
     def predict(self, data: MultiModalHeteroData | ModelInputs, relation: str, index: Tensor) -> Tensor:
@@ -258,103 +340,56 @@ class HyperLearn(Module):
         finally:
             self.train(training)
 
-    def _check_sizes(self, data: MultiModalHeteroData) -> None:
-        for name, spec in self.relations.items():
-            if name not in data.hyperedge_types:
-                known = ", ".join(map(repr, data.hyperedge_types))
-                raise ValueError(f"'data' has no relation {name!r}, which the model was made for (it has: {known})")
-            relation = data.relation(name)
-            if (relation.modalities, relation.sizes) != (spec.modalities, spec.sizes):
-                made, got = (dict(zip(r.modalities, r.sizes, strict=True)) for r in (spec, relation))
-                raise ValueError(f"'data': relation {name!r} ties {got} items, the model was made for {made}")
-
-    def _relations_of(self, modality: str) -> list[str]:
-        return build.relations_of(modality, self.relations)
-
-    def _smoothness_term(self, inputs: ModelInputs, factors: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-        total = next(iter(factors.values())).new_zeros(())
-        if self.config.smoothness:
-            for name in names:
-                total = total + self.config.smoothness * self.smoothness(name, inputs, factors)
-        return total
-
-    def _table_penalty(self, name: str, inputs: ModelInputs) -> Tensor | float:
-        encoder = self.encoders[name].encoder
-        if not self.config.table_l2 or not hasattr(encoder, "penalty"):
-            return 0.0
-        seen = sum(len(inputs.tuples[r]) for r in self._relations_of(name))
-        penalty: Tensor = encoder.penalty() * (self.config.table_l2 / max(seen, 1))
-        return penalty
-
-    def _relation_loss(
+    def add_modality(
         self,
         name: str,
-        factors: Mapping[str, Tensor],
-        inputs: ModelInputs,
-        batch: Mapping[str, Tensor] | None,
-        generator: torch.Generator | None,
+        data: MultiModalHeteroData,
+        *,
+        relations: Sequence[str] | None = None,
+        encoder: Module | None = None,
+        build: bool = True,
+    ) -> None:
+        """Take in one more modality, and the relations that tie it, into a model that may be trained already.
+
+        Parameters and buffers that are there stay the same objects with the same values, and so do the scores of the
+        relations known so far: the new relations carry no messages to the old encoders, which get nothing but a bias
+        for each. What is new starts from its training entries. Give an optimiser the new parameters afterwards.
+
+        Args:
+            name: the new modality.
+            data: what the model was made for, and the new modality and relations.
+            relations: the new relations; all that the model does not know and that tie ``name`` where absent.
+            encoder: your own encoder of the modality, as in :meth:`from_data`.
+            build: build the encoder here; False where another process does (at the same state of the global generator).
+
+        Raises:
+            ValueError: the modality is known or not in ``data``; no relation ties it; a relation is known, ties a
+                modality that is not, or has several members in a slot; ``data`` is of other sizes than the model.
+        """
+        specs = new_relations(self, name, data, relations)
+        grow(self, name, data, specs, encoder, build)
+
+    def _total(
+        self, factors: Mapping[str, Tensor], targets: Sequence[TupleBatch], inputs: ModelInputs, names: Sequence[str]
     ) -> Tensor:
-        entries = inputs.tuples[name].take(None if batch is None else batch.get(name))
-        decoder, config, rows = self.decoders[name], self.config, self.rows(name, factors)
-        kind = config.value_loss if entries.value is not None else config.link_loss
-        if kind == "squared" and entries.value is not None:
-            return masked_squared_error(_scores(decoder, rows, entries.index), entries.value, entries.weight)
-        if kind == "all_cells":
-            columns = decoder.all_columns(rows)
-            value = entries.value if entries.value is not None else rows[0].new_ones(len(entries))
-            total = len(inputs.tuples[name])
-            error = all_cells_squared_error(
-                columns,
-                entries.index,
-                value - decoder.offset,
-                unobserved=config.unobserved,
-                weight=entries.weight,
-                share=len(entries) / total if total else 1.0,
-            )
-            return error / max(len(entries), 1)
-        loss = sampled_loss(
-            decoder,
-            rows,
-            entries.index,
-            num_negatives=config.num_negatives,
-            candidates=inputs.tuples[name].seen if config.negatives == "seen" else None,
-            kind=kind,
-            generator=generator,
-            weight=entries.weight,
-        )
-        return loss + config.l2 * _row_norms(rows, entries.index) if config.l2 else loss
+        terms = [self.target_loss(factors, target) for target in targets]
+        for target in targets:
+            if target.cells:
+                slots = enumerate(target.modalities)
+                columns = [self.columns(target.relation, slot, factors[m]) for slot, m in slots]
+                terms.append(target.cells * self.decoders[target.relation].norm(columns))
+        terms += [self.penalty(name, factors[name], inputs) for name in names]
+        return sum(terms, start=terms[0].new_zeros(()))
+
+    def _branch(self, name: str) -> Branch:
+        if name not in self.encoders:
+            here = [m for m in self.modalities if m in self.encoders]
+            why = "another rank holds it" if name in self.modalities else "the model knows no such modality"
+            raise ValueError(f"the encoder of {name!r} is not here: {why} (here: {here})")
+        branch: Branch = self.encoders[name]
+        return branch
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{n}({', '.join(s.modalities)})" for n, s in self.relations.items())
         names = ", ".join(self.modalities)
         return f"{type(self).__name__}({names}; {parts}; rank={self.rank}, preset={self.config.preset!r})"
-
-
-def _scores(decoder: KruskalDecoder, rows: Sequence[Tensor], index: Tensor) -> Tensor:
-    """Score tuples: from the rows that they name where these are fewer than the items, or else from all."""
-    if index.size(1) * len(rows) < sum(table.size(0) for table in rows):
-        return decoder.score_rows([table.index_select(0, items) for table, items in zip(rows, index, strict=True)])
-    out: Tensor = decoder(rows, index)
-    return out
-
-
-def _row_norms(rows: Sequence[Tensor], index: Tensor) -> Tensor:
-    """Mean over tuples of the squared norms of their rows, summed over slots."""
-    total = rows[0].new_zeros(())
-    for table, items in zip(rows, index, strict=True):
-        total = total + table.index_select(0, items).square().sum()
-    return total / max(index.size(1), 1)
-
-
-def _learnt(data: MultiModalHeteroData, relations: Sequence[str] | None) -> list[str]:
-    """Return the relations to learn from, each with one member a slot."""
-    known = data.hyperedge_types
-    names = known if relations is None else list(relations)
-    for name in names:
-        if not data.relation(name).is_uniform:
-            fit = [n for n in known if data.relation(n).is_uniform]
-            raise ValueError(
-                f"relation {name!r} has hyperedges without exactly one member a slot, which a decoder cannot score: "
-                f"pass relations={fit} to leave it out"
-            )
-    return names

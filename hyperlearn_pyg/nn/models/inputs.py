@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -137,12 +137,21 @@ def relation_spec(data: MultiModalHeteroData, name: str) -> RelationSpec:
 def prepare(
     data: MultiModalHeteroData,
     relations: Mapping[str, RelationSpec],
-    modalities: Sequence[str],
+    modalities: Mapping[str, Collection[str]],
     splits: Sequence[str],
-    *,
-    messages: bool,
 ) -> ModelInputs:
-    """Take from a data object what the model reads: entries of ``splits``, features, graphs, message channels."""
+    """Take from a data object what the model reads: entries of ``splits``, features, graphs, message channels.
+
+    Args:
+        data: the data; of modalities not named, nothing but the number of items is read.
+        relations: the relations of the model.
+        modalities: the modalities to encode, each with the relations that its encoder reads as messages.
+        splits: the splits whose entries may be seen.
+
+    Raises:
+        ValueError: a relation is missing, or is of other modalities or sizes than the model.
+    """
+    check_sizes(data, relations)
     tuples = {}
     for name in relations:
         relation = data.relation(name)
@@ -150,11 +159,47 @@ def prepare(
         positions = split_positions(data, name, splits)
         tuples[name] = every if len(positions) == len(every) else every.take(positions)
     branches = {m: _branch(data, m) for m in modalities}
-    if messages:
-        for name, spec in relations.items():
-            for slot, modality in enumerate(spec.modalities):
+    for name, spec in relations.items():
+        for slot, modality in enumerate(spec.modalities):
+            if name in modalities.get(modality, ()):
                 branches[modality].channels.extend(_channels(name, spec, tuples[name], slot))
     return ModelInputs(branches, tuples)
+
+
+def check_sizes(data: MultiModalHeteroData, relations: Mapping[str, RelationSpec]) -> None:
+    """Check that ``data`` holds the relations of a model, of the modalities and sizes that it was made for.
+
+    Raises:
+        ValueError: one is missing, or of other modalities or sizes.
+    """
+    for name, spec in relations.items():
+        if name not in data.hyperedge_types:
+            known = ", ".join(map(repr, data.hyperedge_types))
+            raise ValueError(f"'data' has no relation {name!r}, which the model was made for (it has: {known})")
+        relation = data.relation(name)
+        if (relation.modalities, relation.sizes) != (spec.modalities, spec.sizes):
+            made, got = (dict(zip(r.modalities, r.sizes, strict=True)) for r in (spec, relation))
+            raise ValueError(f"'data': relation {name!r} ties {got} items, the model was made for {made}")
+
+
+def learnt_relations(
+    data: MultiModalHeteroData, names: Iterable[str], known: Collection[str] = ()
+) -> dict[str, RelationSpec]:
+    """Describe relations to learn from, each with one member a slot; a model that is there knows those of ``known``.
+
+    Raises:
+        ValueError: a relation is not in ``data``, or has several members in a slot.
+    """
+    out = {}
+    for name in names:
+        if not data.relation(name).is_uniform:
+            fit = [n for n in data.hyperedge_types if data.relation(n).is_uniform and n not in known]
+            raise ValueError(
+                f"relation {name!r} has hyperedges without exactly one member a slot, which a decoder cannot score: "
+                f"pass relations={fit} to leave it out"
+            )
+        out[name] = relation_spec(data, name)
+    return out
 
 
 def _branch(data: MultiModalHeteroData, modality: str) -> BranchInputs:

@@ -160,10 +160,10 @@ def test_the_loss_is_the_sum_of_its_printed_terms() -> None:
     inputs = model.prepare(data, ("train",))
     factors, entries = model(inputs), inputs.tuples["r0"]
     assert entries.weight is not None
-    score = model.decode("r0", factors, entries.index)
+    score = model.score("r0", factors, entries.index)
     expected = (entries.weight * (score - entries.value).square()).sum() / entries.weight.sum()
     for m in model.modalities:
-        expected = expected + 0.1 * model.smoothness(m, inputs, factors)
+        expected = expected + 0.1 * model.smoothness(m, factors[m], inputs)
         expected = expected + 0.5 / len(entries) * model.encoders[m].encoder.penalty()
     assert torch.allclose(model.loss(inputs), expected)
     assert torch.allclose(model.loss(inputs, factors=factors), expected)
@@ -187,7 +187,7 @@ def test_decode_is_the_dense_kruskal_tensor(order: int, preset: str) -> None:
     columns = model.decoders["r0"].all_columns(model.rows("r0", factors))
     cells = every_cell(order)
     expected = dense_cp(columns).flatten() + model.decoders["r0"].offset
-    assert torch.allclose(model.decode("r0", factors, cells), expected)
+    assert torch.allclose(model.score("r0", factors, cells), expected)
     low, high = model.decoders["r0"].range
     assert torch.allclose(model.predict(data, "r0", cells), expected.clamp(low, high))
 

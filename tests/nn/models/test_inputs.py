@@ -53,7 +53,7 @@ def test_take() -> None:
 def test_channels_hold_level_and_other_item() -> None:
     data = make([1.0, 2.0, 1.0, 2.0, 2.0], test_mask=mask(4))
     specs = {"rates": relation_spec(data, "rates")}
-    inputs = prepare(data, specs, ["user", "film"], ("train",), messages=True)
+    inputs = prepare(data, specs, {"user": ["rates"], "film": ["rates"]}, ("train",))
     (user,), (film,) = inputs.branches["user"].channels, inputs.branches["film"].channels
     assert (user.num_levels, user.num_items, user.slot, user.other) == (2, 3, 0, 1)
     assert user.incidence.size == (4, 6)
@@ -61,7 +61,9 @@ def test_channels_hold_level_and_other_item() -> None:
     assert film.incidence.size == (3, 8)
     assert film.incidence.index.tolist() == [[0, 1, 2, 0], [0, 5, 2, 7]]
     assert len(inputs.tuples["rates"]) == 4
-    assert not prepare(data, specs, ["user", "film"], ("train",), messages=False).branches["user"].channels
+    inputs = prepare(data, specs, {"user": [], "film": ["rates"]}, ("train",))
+    assert [len(branch.channels) for branch in inputs.branches.values()] == [0, 1]
+    assert not prepare(data, specs, {}, ("train",)).branches
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -71,7 +73,7 @@ def test_the_graph_of_a_modality_joins_its_edge_types_and_is_undirected(weighted
     data["user", "near", "user"].edge_index = torch.tensor([[1], [0]])
     if weighted:
         data["user", "knows", "user"].edge_weight = torch.tensor([3.0, 2.0])
-    branch = prepare(data, {}, ["user", "film"], ("train",), messages=False).branches["user"]
+    branch = prepare(data, {}, {"user": (), "film": ()}, ("train",)).branches["user"]
     dense = torch.zeros(4, 4)
     dense[tuple(branch.edge_index)] = (
         torch.ones(branch.edge_index.size(1)) if branch.edge_weight is None else branch.edge_weight
@@ -84,7 +86,7 @@ def test_the_graph_of_a_modality_joins_its_edge_types_and_is_undirected(weighted
 
 
 def test_a_modality_without_graph_has_an_empty_one() -> None:
-    branch = prepare(make(), {}, ["film"], ("train",), messages=False).branches["film"]
+    branch = prepare(make(), {}, {"film": ()}, ("train",)).branches["film"]
     assert branch.edge_index.shape == (2, 0)
     assert branch.laplacian.matmul(torch.ones(3, 1)).abs().max() == 0
 

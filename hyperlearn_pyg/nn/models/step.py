@@ -1,0 +1,90 @@
+"""The targets of a training step and the loss of a part of them: what a model does alone and spread over devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hyperlearn_pyg.nn.decoder import KruskalDecoder
+from hyperlearn_pyg.nn.losses import (
+    candidate_loss,
+    draw_candidates,
+    loss_mass,
+    masked_squared_error,
+    observed_cells_error,
+)
+from hyperlearn_pyg.nn.models.config import ModelConfig
+from hyperlearn_pyg.nn.models.inputs import RelationSpec, Tuples
+from hyperlearn_pyg.typing import TupleBatch
+
+_SAMPLED = ("logistic", "softmax")
+
+
+def make_target(
+    name: str,
+    spec: RelationSpec,
+    tuples: Tuples,
+    positions: Tensor | None,
+    config: ModelConfig,
+    generator: torch.Generator | None = None,
+) -> TupleBatch:
+    """Return the tuples at ``positions`` (all for None) of one relation, with what their loss needs.
+
+    Candidates of a sampled loss are drawn here, slot after slot; none for no tuples.
+    """
+    entries = tuples.take(positions)
+    count, kind = len(entries), _kind(config, entries.value)
+    candidates: Sequence[Tensor] = ()
+    if kind in _SAMPLED and count:
+        pools = tuples.seen if config.negatives == "seen" else None
+        device = entries.index.device
+        candidates = draw_candidates(spec.sizes, config.num_negatives, pools=pools, generator=generator, device=device)
+    batch = TupleBatch(name, spec.modalities, entries.index, entries.value, entries.weight, tuple(candidates))
+    if kind != "all_cells":
+        return replace(batch, mass=loss_mass(count, entries.weight), count=count)
+    share = count / len(tuples) if len(tuples) else 1.0  # so that the batches of an epoch count each cell once
+    return replace(batch, mass=loss_mass(count), cells=config.unobserved * share / max(count, 1), count=count)
+
+
+def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBatch, config: ModelConfig) -> Tensor:
+    """Return the loss of some tuples, without the cells: the losses of the parts of a batch add up.
+
+    Args:
+        decoder: the decoder of the relation.
+        rows: what it reads, one ``[N_s, in_channels]`` a slot.
+        target: the tuples.
+        config: the losses and their weights.
+    """
+    kind, index, weight = _kind(config, target.value), target.index, target.weight
+    if kind == "squared" and target.value is not None:
+        return masked_squared_error(_scores(decoder, rows, index), target.value, weight, mass=target.mass)
+    if kind == "all_cells":
+        value = rows[0].new_ones(len(target)) if target.value is None else target.value
+        columns, value = decoder.all_columns(rows), value - decoder.offset
+        error = observed_cells_error(columns, index, value, unobserved=config.unobserved, weight=weight)
+        return error / target.mass
+    loss = candidate_loss(decoder, rows, index, target.candidates, kind=kind, mass=target.mass, weight=weight)
+    return loss + config.l2 * _row_norms(rows, index) / max(target.count, 1) if config.l2 else loss
+
+
+def _kind(config: ModelConfig, value: Tensor | None) -> str:
+    return config.link_loss if value is None else config.value_loss
+
+
+def _scores(decoder: KruskalDecoder, rows: Sequence[Tensor], index: Tensor) -> Tensor:
+    """Score tuples: from the rows that they name where these are fewer than the items, or else from all."""
+    if index.size(1) * len(rows) < sum(table.size(0) for table in rows):
+        return decoder.score_rows([table.index_select(0, items) for table, items in zip(rows, index, strict=True)])
+    out: Tensor = decoder(rows, index)
+    return out
+
+
+def _row_norms(rows: Sequence[Tensor], index: Tensor) -> Tensor:
+    """Sum over tuples and slots of the squared norms of their rows."""
+    total = rows[0].new_zeros(())
+    for table, items in zip(rows, index, strict=True):
+        total = total + table.index_select(0, items).square().sum()
+    return total
