@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.distributed import ModalityParallel, ModalityPlan, ModalityPlanner
 from hyperlearn_pyg.nn import HypergraphConv, HyperLearn
 
 __version__ = "0.1.0"
 
-__all__ = ["HyperLearn", "HypergraphConv", "MultiModalHeteroData"]
+__all__ = [
+    "HyperLearn",
+    "HypergraphConv",
+    "ModalityParallel",
+    "ModalityPlan",
+    "ModalityPlanner",
+    "MultiModalHeteroData",
+]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import torch
+
 from hyperlearn_pyg.cli.fit import build
 from hyperlearn_pyg.cli.source import Source
 from hyperlearn_pyg.distributed import ModalityPlan, ModalityPlanner, RelationLoad, modality_loads
@@ -41,6 +43,7 @@ def make_plan(
         relation_loads(model, inputs, config),
         memory_limit=None if memory_limit is None else max(1, int(memory_limit * 2**30)),
         shared_parameters=sum(p.numel() for p in model.decoders.parameters()),
+        shared_tensors=len(list(model.decoders.parameters())),
     )
     return planner.plan(world_size, replicas=replicas)
 
@@ -53,9 +56,15 @@ def relation_loads(model: HyperLearn, inputs: ModelInputs, config: TrainConfig) 
         batch = max(len(inputs.tuples[name].take(None if step is None else step[name])) for step in steps)
         loss = model.config.value_loss if spec.has_value else model.config.link_loss
         candidates = model.config.num_negatives if loss in ("logistic", "softmax") else 0
-        gram = model.decoders[name].in_channels if loss == "all_cells" else 0
+        gram = _side(model, name) if loss == "all_cells" else 0
         loads.append(RelationLoad(name, spec.modalities, batch, candidates, gram))
     return loads
+
+
+def _side(model: HyperLearn, relation: str) -> int:
+    """Return the number of Kruskal columns of a relation."""
+    decoder = model.decoders[relation]
+    return int(decoder.columns(0, torch.zeros(1, decoder.in_channels)).size(1))
 
 
 def _edges(model: HyperLearn, inputs: ModelInputs) -> dict[str, int]:

@@ -26,7 +26,7 @@ class Pass(Step):
         owner = self.owner
         if owner.ranks.world_size == 1:
             tables = self._tables_here()
-            out = [owner.module.decode(tables, to_device(batch, owner.device)) for batch in batches]  # type: ignore[operator]
+            out = [owner.module.decode(tables, to_device(batch, owner.device)) for batch in batches]
             return self._finite_scores(out)
         self.meet(batches)
         tables, own, share = self.exchange(batches)
@@ -60,7 +60,7 @@ class Pass(Step):
         """Return the loss of the module."""
         self.encode(data, **kwargs)
         owner = self.owner
-        targets = list(owner.module.targets(data, batch, generator=generator))  # type: ignore[operator]
+        targets = list(owner.module.targets(data, batch, generator=generator))
         if owner.ranks.world_size == 1:
             total = self._loss_here(targets, data)
         else:
@@ -91,13 +91,13 @@ class Pass(Step):
         owner, module, tables = self.owner, self.owner.module, self._tables_here()
         total = torch.zeros((), device=owner.device)
         for batch in targets:
-            total = total + module.target_loss(tables, to_device(batch, owner.device))  # type: ignore[operator]
+            total = total + module.target_loss(tables, to_device(batch, owner.device))
             if batch.cells:
                 rows = [tables[m] for m in batch.modalities]
-                columns = [module.columns(batch.relation, s, t) for s, t in enumerate(rows)]  # type: ignore[operator]
+                columns = [module.columns(batch.relation, s, t) for s, t in enumerate(rows)]
                 total = total + batch.cells * gram_norm(columns)
         for name, factors in self.factors.items():
-            total = total + module.penalty(name, factors, data).to(owner.device)  # type: ignore[operator]
+            total = total + module.penalty(name, factors, data).to(owner.device)
         return total
 
     def _tables_here(self) -> dict[str, Tensor]:

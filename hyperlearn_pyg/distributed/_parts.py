@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -41,24 +42,26 @@ class Call(Module):
         return functional_call(self, named, (method, *args), kwargs)
 
 
-def modality_names(module: Module) -> list[str]:
+def modality_names(module: Any) -> list[str]:
     """Return the modalities of a module: those it says it has, or those of its encoders.
 
     Raises:
         TypeError: the module does not meet the protocol; what is missing is named.
     """
     kind = type(module).__name__
-    encoders = getattr(module, "encoders", None)
-    if not isinstance(encoders, Module) or not hasattr(encoders, "items"):
-        raise TypeError(f"{kind} must have 'encoders', a torch.nn.ModuleDict with an encoder a modality (got {encoders!r})")
+    encoders: Any = getattr(module, "encoders", None)
+    if not (isinstance(encoders, Module) and hasattr(encoders, "items")):
+        raise TypeError(
+            f"{kind} must have 'encoders', a torch.nn.ModuleDict with an encoder a modality (got {encoders!r})"
+        )
     for method, what in (("encode", "encode(name, data) -> factors"), ("decode", "decode(rows, tuples) -> scores")):
         if not callable(getattr(module, method, None)):
             raise TypeError(f"{kind} must have a method {what} (see hyperlearn_pyg.typing.ModalityModule)")
     names = getattr(module, "modalities", None)
-    return list(names) if isinstance(names, list | tuple) else list(encoders.keys())
+    return list(names) if isinstance(names, list | tuple) else list(module.encoders.keys())
 
 
-def check_encoders(module: Module) -> None:
+def check_encoders(module: Any) -> None:
     """Refuse what cannot be split without another result.
 
     Raises:
@@ -67,14 +70,16 @@ def check_encoders(module: Module) -> None:
     for where, part in module.named_modules():
         if getattr(part, "couples_modalities", False):
             raise ValueError(
-                f"'{where}' ({type(part).__name__}) convolves several modalities at once, so their encoders cannot part: "
-                "use a layer of one modality in each encoder (HypergraphConv on its memberships), or train in one process"
+                f"'{where}' ({type(part).__name__}) convolves several modalities at once, so these cannot part: "
+                "use a layer of one modality in each encoder (HypergraphConv on its memberships), or one process"
             )
     holder: dict[Parameter, str] = {}
-    for name, encoder in module.encoders.items():  # type: ignore[union-attr, operator]
+    for name, encoder in module.encoders.items():
         for parameter in encoder.parameters():
             if holder.setdefault(parameter, name) != name:
-                raise ValueError(f"the encoders of {holder[parameter]!r} and {name!r} share a parameter: give each its own")
+                raise ValueError(
+                    f"the encoders of {holder[parameter]!r} and {name!r} share a parameter: give each its own"
+                )
 
 
 def check_shared(module: Module) -> None:
@@ -88,8 +93,8 @@ def check_shared(module: Module) -> None:
             continue
         if isinstance(part, _STATISTICS) or (isinstance(part, _DROPOUTS) and part.p > 0):
             raise ValueError(
-                f"'{where}' ({type(part).__name__}) would see the tuples of one rank only, so the result would depend on "
-                "the placement: move it into the encoders, or use LayerNorm"
+                f"'{where}' ({type(part).__name__}) would see the tuples of one rank only, so the result would depend "
+                "on the placement: move it into the encoders, or use LayerNorm"
             )
 
 
@@ -155,14 +160,14 @@ def make_plan(
 
 
 def _auto_plan(
-    module: Module, names: Sequence[str], places: int, devices: Sequence[str], exchange: str, replicas: int | None
+    module: Any, names: Sequence[str], places: int, devices: Sequence[str], exchange: str, replicas: int | None
 ) -> ModalityPlan:
     """Plan by the sizes of the encoders alone, as nothing of the data is known yet."""
     loads = []
     for name in names:
-        if name not in module.encoders:  # type: ignore[operator]
+        if name not in module.encoders:
             raise ValueError(f"plan='auto' needs all encoders, that of {name!r} is not here: pass the plan")
-        own = list(module.encoders[name].parameters())  # type: ignore[index]
+        own = list(module.encoders[name].parameters())
         count, size = sum(p.numel() for p in own), max((p.element_size() for p in own), default=4)
         seconds = modality_seconds(
             items=1, edges=0, parameters=count, weights=0, hidden=1, machine=Machine(), itemsize=size
@@ -177,12 +182,10 @@ def to_agree(
     module: Module, names: Sequence[str], plan: ModalityPlan, exchange_dtype: torch.dtype | None
 ) -> dict[str, Any]:
     """Return what all ranks must have alike."""
-    from hyperlearn_pyg import __version__
-
     shared = {name: [list(p.shape), str(p.dtype)] for name, p in shared_parameters(module).items()}
     return {
         "torch": str(torch.__version__),
-        "hyperlearn_pyg": __version__,
+        "hyperlearn_pyg": version("hyperlearn-pyg"),
         "world size": plan.world_size,
         "plan": f"{[list(group) for group in plan.groups]} x {plan.replicas}, {plan.digest[:12]}",
         "modalities": list(names),
@@ -217,7 +220,7 @@ def extended(plan: ModalityPlan, name: str, group: int | None) -> ModalityPlan:
     return replace(plan, groups=groups, loads=(), relations=())
 
 
-def add_encoder(module: Module, name: str, encoder: Module | None, here: bool, kwargs: Mapping[str, Any]) -> None:
+def add_encoder(module: Any, name: str, encoder: Module | None, here: bool, kwargs: Mapping[str, Any]) -> None:
     """Add an encoder to a module, the module's own way where it has one."""
     own = getattr(module, "add_modality", None)
     if own is not None:
@@ -227,4 +230,4 @@ def add_encoder(module: Module, name: str, encoder: Module | None, here: bool, k
     elif here and encoder is None:
         raise ValueError(f"an encoder is needed for {name!r} on the rank that is to hold it")
     elif here:
-        module.encoders[name] = encoder  # type: ignore[operator]
+        module.encoders[name] = encoder

@@ -117,7 +117,7 @@ def _own_batches(
 
 def to_device(batch: TupleBatch, device: torch.device) -> TupleBatch:
     """Return the batch with its tensors on a device."""
-    moved = {
+    moved: dict[str, Any] = {
         name: value.to(device, non_blocking=True)
         for name in ("index", "value", "weight", "mass")
         if isinstance(value := getattr(batch, name), Tensor) and value.device != device

@@ -20,8 +20,6 @@ from hyperlearn_pyg.typing import TupleBatch
 if TYPE_CHECKING:
     from hyperlearn_pyg.distributed.modality_parallel import ModalityParallel
 
-#: Numbers of a vote: loss, whether something failed, seconds, whether to stop, seed.
-VOTE = 5
 _SEED_BITS = 2**52
 
 
@@ -86,7 +84,9 @@ class Step:
             shared = owner.shared()
             held = [torch.empty(0) if name in shared else p for name, p in named.items()]  # theirs go the first way
             pending = held if owner.unsynced else ()
-            self.values = dict(zip(named, sum_grads(list(named.values()), owner.ranks.data, pending=pending), strict=True))
+            self.values = dict(
+                zip(named, sum_grads(list(named.values()), owner.ranks.data, pending=pending), strict=True)
+            )
 
     def raise_faults(self) -> None:
         """Raise on every rank what went wrong on one; every rank must call this."""
@@ -207,7 +207,7 @@ class Step:
         table = self.owner.tables[batch.modalities[slot]]
         with torch.no_grad():
             probe = torch.zeros(1, table.width, dtype=table.dtype, device=self.owner.device)
-            return int(self.owner.module.columns(batch.relation, slot, probe).size(1))  # type: ignore[operator]
+            return int(self.owner.module.columns(batch.relation, slot, probe).size(1))
 
     def _gram(self, batch: TupleBatch, slot: int, side: int, kind: torch.dtype) -> Tensor:
         owner = self.owner

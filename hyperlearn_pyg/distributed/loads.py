@@ -63,6 +63,7 @@ class ModalityLoad:
         width: columns of its table of factors (and biases): what a row that is sent holds.
         memory: bytes it keeps in training: parameters, gradients, optimizer state, features, graph, activations.
         seconds: time of a forward and backward pass with its optimizer step.
+        tensors: number of the tensors that its trainable parameters are in.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ModalityLoad:
     width: int = 0
     memory: int = 0
     seconds: float = 0.0
+    tensors: int = 0
 
     def __post_init__(self) -> None:
         _check_counts(self)
@@ -86,7 +88,7 @@ class RelationLoad:
         modalities: the modality of each slot.
         batch: number of tuples in a step, over all ranks.
         candidates: number of items of each slot that every rank with tuples reads besides (shared negatives).
-        gram: side of the Gram matrix of each modality that is sent for a loss over all cells; 0 for none.
+        gram: side of the Gram matrix of each slot that is sent for a loss over all cells; 0 for none.
     """
 
     name: str
@@ -216,7 +218,7 @@ def _load(
         passes=passes,
         itemsize=itemsize,
     )
-    return ModalityLoad(name, items, edges, parameters, width, kept, seconds)
+    return ModalityLoad(name, items, edges, parameters, width, kept, seconds, len(trained))
 
 
 def _edges(data: MultiModalHeteroData, modality: str) -> int:

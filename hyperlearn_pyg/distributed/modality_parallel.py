@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ class ModalityParallel(Module):
             without another result, an argument is unknown, or the ranks differ in what they build.
     """
 
-    module: Module
+    module: Any
 
     def __init__(
         self,
@@ -112,7 +113,7 @@ class ModalityParallel(Module):
             agree(self.ranks, _parts.to_agree(module, self.names, self.plan, exchange_dtype))
         self._share_registries(module)
         self._place()
-        self.call = _parts.Call(module)
+        self.__dict__["call"] = _parts.Call(module)  # no submodule: it would call itself
         self.streams = Streams(enabled=self.ranks.world_size == 1 and len(self.devices) > 1)
         self.tables: dict[str, Table] = {}
         self.steps = 0
@@ -136,10 +137,10 @@ class ModalityParallel(Module):
         places = [self.ranks.rank] if self.ranks.together else range(plan.world_size)
         groups = {place: plan.coordinates(place)[0] for place in places}
         self.local = [name for name in self.names if plan.owners[name] in groups.values()]
-        for name in list(encoders.keys()):  # type: ignore[union-attr, operator]
+        for name in list(encoders.keys()):
             if name not in self.local:
-                del encoders[name]  # type: ignore[union-attr, attr-defined]
-        missing = [name for name in self.local if name not in encoders]  # type: ignore[operator]
+                del encoders[name]
+        missing = [name for name in self.local if name not in encoders]
         if missing:
             raise ValueError(f"the plan places {missing} on rank {self.ranks.rank}, which has no encoder for it")
         first = next(iter(places))
@@ -151,10 +152,10 @@ class ModalityParallel(Module):
         for place, group in groups.items():
             for name in plan.groups[group]:
                 named = plan.device_of(place)
-                self.devices[name] = _parts.device_of(encoders[name], self.device)  # type: ignore[index]
+                self.devices[name] = _parts.device_of(encoders[name], self.device)
                 if named is not None:
                     self.devices[name] = torch.device(named)
-                    encoders[name].to(self.devices[name])  # type: ignore[index, operator]
+                    encoders[name].to(self.devices[name])
 
     def shared(self) -> dict[str, Parameter]:
         """Return the trained parameters that every rank holds, by name."""
@@ -171,7 +172,7 @@ class ModalityParallel(Module):
         super().train(mode)
         self.module.training = mode
         for name in self._frozen & set(self.local):
-            self.module.encoders[name].eval()  # type: ignore[index, operator]
+            self.module.encoders[name].eval()
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -222,7 +223,13 @@ class ModalityParallel(Module):
             return self._last.smoothness(data)
 
     def loss(
-        self, data: Any, batch: Any = None, *, generator: torch.Generator | None = None, seed: int | None = None, **kwargs: Any
+        self,
+        data: Any,
+        batch: Any = None,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> Tensor:
         """Return the loss of a :class:`~hyperlearn_pyg.typing.LossModule`; the same scalar on every rank.
 
@@ -242,8 +249,8 @@ class ModalityParallel(Module):
         """
         if not isinstance(self.module, LossModule):
             raise TypeError(
-                f"{type(self.module).__name__} has no loss of its own (see hyperlearn_pyg.typing.LossModule): compute one "
-                "from the scores, model(data, tuples)"
+                f"{type(self.module).__name__} has no loss of its own (see hyperlearn_pyg.typing.LossModule): compute "
+                "one from the scores, model(data, tuples)"
             )
         self.ranks.check()
         with self.ranks.guard():
@@ -255,16 +262,15 @@ class ModalityParallel(Module):
         tensors = tuple(t for b in batches for t in (b.index, b.value, b.weight, *b.candidates) if t is not None)
         versions = tuple(t._version for t in tensors)
         kept = self._shares
-        if kept is not None and kept[1] == versions and len(kept[0]) == len(tensors):
-            if all(a is b for a, b in zip(kept[0], tensors, strict=True)):
-                return kept[2]
+        if kept is not None and kept[1] == versions and all(map(operator.is_, kept[0], tensors)):
+            return kept[2]
         share = make_tables_share(self, batches)
         self._shares = (tensors, versions, share)
         return share
 
     def prepare(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """Return ``module.prepare(data, ...)`` with the inputs of each modality on its device."""
-        inputs = self.module.prepare(data, *args, **kwargs)  # type: ignore[operator]
+        inputs = self.module.prepare(data, *args, **kwargs)
         cpu = torch.device("cpu")
         return inputs if all(d == cpu for d in self.devices.values()) else inputs.place(self.devices)
 
@@ -322,7 +328,7 @@ class ModalityParallel(Module):
     def compile_encoders(self, **kwargs: Any) -> Self:
         """Compile the encoders here with :func:`torch.compile`, in place; parameter names stay."""
         for name in self.local:
-            self.module.encoders[name].compile(**kwargs)  # type: ignore[index, operator]
+            self.module.encoders[name].compile(**kwargs)
         return self
 
     def grad_scaler(self, **kwargs: Any) -> torch.amp.GradScaler:
@@ -336,7 +342,13 @@ class ModalityParallel(Module):
             yield
 
     def add_modality(
-        self, name: str, encoder: Module | None = None, *, group: int | None = None, freeze_others: bool = False, **kwargs: Any
+        self,
+        name: str,
+        encoder: Module | None = None,
+        *,
+        group: int | None = None,
+        freeze_others: bool = False,
+        **kwargs: Any,
     ) -> Self:
         """Add a modality to a trained module; what is there stays as it is, bit for bit. Every rank calls it.
 
@@ -369,10 +381,9 @@ class ModalityParallel(Module):
 
     # ------------------------------------------------------------------ gathering and saving
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the state of this rank, by the names of the plain module; :meth:`full_state_dict` has all."""
-        state: dict[str, Any] = self.module.state_dict(*args, **kwargs)
-        return state
+        return self.module.state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load from a state of the plain module; what belongs to other ranks is passed over."""

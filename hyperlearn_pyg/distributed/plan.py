@@ -18,6 +18,7 @@ from hyperlearn_pyg.distributed.traffic import (
     needed_rows,
     reduced_bytes,
     split_batch,
+    vote_bytes,
     workspace,
 )
 from hyperlearn_pyg.errors import did_you_mean
@@ -42,6 +43,7 @@ class ModalityPlan:
         loads: what each modality asks for; none, or one for every modality.
         relations: what each relation asks for in a step.
         shared_parameters: number of parameters that all ranks hold, those of the decoders.
+        shared_tensors: number of tensors that they are in.
         itemsize: bytes a number that is sent.
         machine: what the estimates assume.
 
@@ -58,13 +60,14 @@ class ModalityPlan:
     shared_parameters: int = 0
     itemsize: int = 4
     machine: Machine = field(default_factory=Machine)
+    shared_tensors: int = 0
 
     def __post_init__(self) -> None:
         for name, value in (("groups", _groups(self.groups)), ("devices", tuple(map(str, self.devices)))):
             object.__setattr__(self, name, value)
         for name in ("loads", "relations"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, low in (("replicas", 1), ("shared_parameters", 0), ("itemsize", 1)):
+        for name, low in (("replicas", 1), ("shared_parameters", 0), ("shared_tensors", 0), ("itemsize", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
                 raise ValueError(f"'{name}' must be a whole number of at least {low} (got {value!r})")
@@ -174,18 +177,20 @@ class ModalityPlan:
     def bytes_sent(self) -> list[int]:
         """Return the bytes that a rank of each group sends in a step, forward and backward.
 
-        Rows and Gram matrices, and the sums of gradients over data replicas and of shared parameters over all ranks
-        (as a ring sends them). Of rows it is the number expected of uniform draws.
+        Rows and Gram matrices, the vote, and the sums of gradients: of shared parameters over the groups, and of all
+        parameters over the replicas (as a ring sends them; with each tensor a number travels that tells how many ranks
+        had a gradient). Of rows it is the number expected of uniform draws.
         """
         groups, size = len(self.groups), self.itemsize
         needed = needed_rows(self._loads, self.relations, groups, exchange=self.chosen_exchange, replicas=self.replicas)
         width = max((load.width for load in self.loads), default=0)
         rows = exchanged_bytes(self.owners, needed, groups, width=width, itemsize=size)
         grams = gram_bytes(self.owners, self.relations, groups, itemsize=size)
-        shared = reduced_bytes(self.shared_parameters, self.world_size, itemsize=size)
-        own = [sum(self._loads[name].parameters for name in group) for group in self.groups]
-        reduced = [reduced_bytes(count, self.replicas, itemsize=size) for count in own]
-        return [sum(parts) + grams + shared for parts in zip(rows, reduced, strict=True)]
+        shared = self.shared_parameters + self.shared_tensors
+        own = [sum(self._loads[m].parameters + self._loads[m].tensors for m in group) for group in self.groups]
+        reduced = [reduced_bytes(count + shared, self.replicas, itemsize=size) for count in own]
+        common = grams + reduced_bytes(shared, groups, itemsize=size) + vote_bytes(self.world_size)
+        return [sum(parts) + common for parts in zip(rows, reduced, strict=True)]
 
     @property
     def imbalance(self) -> float:

@@ -25,6 +25,7 @@ class ModalityPlanner:
         shared_parameters: number of parameters that all ranks hold.
         itemsize: bytes a number that is sent.
         machine: what the estimates assume.
+        shared_tensors: number of tensors that the shared parameters are in.
 
     Raises:
         ValueError: no modality, a doubled one, or an unknown one in ``relations`` or ``seconds``.
@@ -41,6 +42,7 @@ class ModalityPlanner:
         shared_parameters: int = 0,
         itemsize: int = 4,
         machine: Machine | None = None,
+        shared_tensors: int = 0,
     ) -> None:
         listed = list(loads)
         measured = dict(seconds or {})
@@ -63,6 +65,7 @@ class ModalityPlanner:
             shared_parameters=shared_parameters,
             itemsize=itemsize,
             machine=machine or Machine(),
+            shared_tensors=shared_tensors,
         )  # checks all names
 
     def plan(

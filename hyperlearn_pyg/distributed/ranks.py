@@ -65,7 +65,7 @@ class Ranks:
         self.rank, self.world_size = self.world.rank, self.world.world_size
         self.group, self.replica = plan.coordinates(self.rank)
         self.row, self.data = self._wire(row, dtype), self._wire(data)
-        self._host = self._store(world) if self.together else None
+        self._host: Any = self._store(world) if self.together else None
 
     def _wire(self, group: Any, dtype: torch.dtype | None = None) -> Wire:
         return Wire(group, stats=self.stats, dtype=dtype, failed=self.lost, alone=group is None)
@@ -105,14 +105,15 @@ class Ranks:
         return found() if found is not None else self._served_store()
 
     def _served_store(self) -> Any:
+        tcp: Any = vars(dist)["TCPStore"]  # public, and named in no __all__
         limit = datetime.timedelta(seconds=30)
         store = None
         if self.rank == 0:
-            store = dist.TCPStore("0.0.0.0", 0, None, True, timeout=limit, wait_for_workers=False)
+            store = tcp("0.0.0.0", 0, None, True, timeout=limit, wait_for_workers=False)
         hosts = self.tell([socket.gethostname(), os.environ.get("MASTER_ADDR"), store.port if store else 0])
         name, master, port = hosts[0]
         near = all(host[0] == name for host in hosts)
-        return store or dist.TCPStore("127.0.0.1" if near else master or name, port, None, False, timeout=limit)
+        return store or tcp("127.0.0.1" if near else master or name, port, None, False, timeout=limit)
 
     # ------------------------------------------------------------------ words
 
@@ -172,9 +173,8 @@ class Ranks:
             text = f"{self.describe(raised)}, raised {notes[raised[0]]['error']}"
         else:
             text = f"a message between the ranks failed, though all of them answer: {first}"
-        self.broken = RankLostError(
-            f"{text}. Start again from the last checkpoint", ranks, [m for r in ranks for m in self.plan.modalities_of(r)]
-        )
+        held = [name for rank in ranks for name in self.plan.modalities_of(rank)]
+        self.broken = RankLostError(f"{text}. Start again from the last checkpoint", ranks, held)
         return self.broken
 
     @contextmanager

@@ -25,7 +25,7 @@ _INERT = "<none>"
 def of_this_rank(owner: ModalityParallel, state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries of a plain state that belong to the modalities here, or to all ranks."""
     encoders, names = owner.module.encoders, owner.names
-    owned = {name: _parts.belongs_to(name, encoders, names) for name in state}  # type: ignore[arg-type]
+    owned = {name: _parts.belongs_to(name, encoders, names) for name in state}
     return {name: value for name, value in state.items() if owned[name] is None or owned[name] in owner.local}
 
 
@@ -34,7 +34,7 @@ def saved_here(owner: ModalityParallel) -> dict[str, Tensor]:
     ranks, encoders = owner.ranks, owner.module.encoders
     out = {}
     for name, value in owner.module.state_dict().items():
-        shared = _parts.belongs_to(name, encoders, owner.names) is None  # type: ignore[arg-type]
+        shared = _parts.belongs_to(name, encoders, owner.names) is None
         if (ranks.rank == 0) if shared else (ranks.replica == 0):
             out[name] = value
     return out
@@ -89,10 +89,11 @@ def _as_bytes(value: Tensor) -> Tensor:
 def gather_module(owner: ModalityParallel) -> Module | None:
     """Build the plain module on rank 0: the encoders of other ranks come as their code and their numbers."""
     if owner.ranks.world_size == 1:
-        return copy.deepcopy(owner.module).cpu()
+        alone: Module = copy.deepcopy(owner.module).cpu()
+        return alone
     own = {}
     if owner.ranks.replica == 0:
-        own = {name: copy.deepcopy(owner.module.encoders[name]).to("meta") for name in owner.local}  # type: ignore[index]
+        own = {name: copy.deepcopy(owner.module.encoders[name]).to("meta") for name in owner.local}
     content = torch.frombuffer(bytearray(pickle.dumps(own)), dtype=torch.uint8)
     blocks = owner.ranks.bytes_to(content)
     state = full_state_dict(owner)
@@ -101,13 +102,14 @@ def gather_module(owner: ModalityParallel) -> Module | None:
     encoders: dict[str, Module] = {}
     for block in blocks:  # from the ranks of this very run
         encoders.update(pickle.loads(bytes(block.numpy())))
-    module = copy.deepcopy(owner.module)
+    module: Any = copy.deepcopy(owner.module)
     module.to("cpu")
-    module.encoders.clear()  # type: ignore[union-attr, operator]
+    module.encoders.clear()
     for name in owner.names:
-        module.encoders[name] = encoders[name].to_empty(device="cpu")  # type: ignore[operator]
+        module.encoders[name] = encoders[name].to_empty(device="cpu")
     module.load_state_dict(state)
-    return module
+    whole: Module = module
+    return whole
 
 
 def save(
@@ -196,7 +198,7 @@ def clip(
     if error_if_nonfinite and not bool(total.isfinite()):
         raise RuntimeError(f"the norm of the gradients of all ranks is {total.item()}, so they cannot be clipped")
     kind = next((p.grad.dtype for p in [*own, *common] if p.grad is not None), torch.get_default_dtype())
-    norm = total.to(owner.device, kind)
+    norm: Tensor = total.to(owner.device, kind)
     clip_grads_with_norm_([*own, *common], max_norm, norm, foreach=foreach)
     return norm
 
@@ -213,5 +215,3 @@ def grad_scaler(owner: ModalityParallel, **kwargs: Any) -> torch.amp.GradScaler:
     from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
     return ShardedGradScaler(process_group=owner.ranks.world.group, **kwargs)
-
-

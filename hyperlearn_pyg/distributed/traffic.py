@@ -9,6 +9,8 @@ from hyperlearn_pyg.distributed.loads import ModalityLoad, RelationLoad
 EXCHANGES = ("rows", "full")
 #: Share of the whole tables from which on "auto" sends them whole.
 _FULL_SHARE = 0.9
+#: Numbers (of 8 bytes) in a vote: loss, whether something failed, seconds, whether to stop, seed.
+VOTE = 5
 
 
 def split_batch(batch: int, parts: int) -> list[int]:
@@ -89,20 +91,25 @@ def exchanged_bytes(
 def gram_bytes(owners: Mapping[str, int], relations: Sequence[RelationLoad], groups: int, *, itemsize: int = 4) -> int:
     """Return the bytes of Gram matrices that each rank sends where a loss counts all cells.
 
-    Every rank gathers one ``[R, R]`` of each modality; a rank that holds fewer than another sends as many. Their
-    gradients need no message.
+    Every rank gathers one ``[C, C]`` of each slot of such a relation; a rank that holds fewer than another sends as
+    many, and narrower ones are padded to the widest. Their gradients need no message.
     """
-    sides: dict[str, int] = {}
+    held = [0] * groups
     for relation in relations:
         for name in relation.modalities if relation.gram else ():
-            sides[name] = max(sides.get(name, 0), relation.gram)
-    held = [sum(owners[name] == group for name in sides) for group in range(groups)]
-    return (groups - 1) * max(held) * max(sides.values(), default=0) ** 2 * itemsize
+            held[owners[name]] += 1
+    side = max((relation.gram for relation in relations), default=0)
+    return (groups - 1) * max(held) * side**2 * itemsize
 
 
 def reduced_bytes(parameters: int, ranks: int, *, itemsize: int = 4) -> int:
     """Return the bytes that each of ``ranks`` sends to sum gradients, counted as a ring: ``2 P s (1 - 1/n)``."""
     return 2 * (ranks - 1) * parameters * itemsize // ranks
+
+
+def vote_bytes(ranks: int) -> int:
+    """Return the bytes of the vote that each of ``ranks`` sends in a step: its part of the loss, and how it fared."""
+    return (ranks - 1) * VOTE * 8
 
 
 def choose_exchange(

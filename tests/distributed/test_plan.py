@@ -98,11 +98,15 @@ def test_table_without_loads_shows_the_placement() -> None:
 def test_bytes_add_up() -> None:
     plan = full(replicas=1, devices=(), exchange="full", relations=(RelationLoad("rates", ("user", "film"), 10),))
     rows = (400 + 300) * 9 * 4
-    assert plan.bytes_sent() == [rows + 10 * 4, rows + 10 * 4]
+    vote = 5 * 8
+    assert plan.bytes_sent() == [rows + 10 * 4 + vote] * 2
+    assert dataclasses.replace(plan, shared_tensors=2).bytes_sent() == [rows + 12 * 4 + vote] * 2
     gram = full(replicas=1, devices=(), exchange="full", shared_parameters=0)
-    assert gram.bytes_sent() == [rows + 2 * 8 * 8 * 4] * 2  # film and tag are two matrices on one rank
+    assert gram.bytes_sent() == [rows + 2 * 8 * 8 * 4 + vote] * 2  # film and tag are two slots on one rank
     twice = full(exchange="full", shared_parameters=0, relations=())
-    assert twice.bytes_sent() == [5000 * 4, 3000 * 4]
+    assert twice.bytes_sent() == [5000 * 4 + 3 * vote, 3000 * 4 + 3 * vote]
+    twice = full(exchange="full", shared_parameters=6, shared_tensors=2, relations=())
+    assert twice.bytes_sent() == [5008 * 4 + 8 * 4 + 3 * vote, 3008 * 4 + 8 * 4 + 3 * vote]
 
 
 def test_memory_is_that_of_the_modalities_and_of_the_rows_of_a_step() -> None:

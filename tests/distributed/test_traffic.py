@@ -112,10 +112,10 @@ def test_auto_takes_whole_tables_where_nearly_all_rows_travel() -> None:
     assert choose_exchange(loads, [many], {"m0": 0, "m1": 0}, 1) == "rows"
 
 
-def test_gram_matrices_one_a_modality() -> None:
+def test_gram_matrices_one_a_slot() -> None:
     relation = RelationLoad("a", ("m0", "m1", "m0"), 10, gram=3)
-    assert gram_bytes({"m0": 0, "m1": 1}, [relation, relation], 2) == 9 * 4
-    assert gram_bytes({"m0": 0, "m1": 0}, [relation], 2, itemsize=8) == 2 * 9 * 8
+    assert gram_bytes({"m0": 0, "m1": 1}, [relation, relation], 2) == 4 * 9 * 4
+    assert gram_bytes({"m0": 0, "m1": 0}, [relation], 2, itemsize=8) == 3 * 9 * 8
     assert gram_bytes({"m0": 0, "m1": 0}, [relation], 1) == 0
     assert gram_bytes({"m0": 0, "m1": 1}, [RelationLoad("a", ("m0", "m1"), 10)], 2) == 0
 
