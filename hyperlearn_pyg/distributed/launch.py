@@ -1,0 +1,102 @@
+"""The processes that torchrun (or Slurm, or any launcher that sets its variables) started."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from hyperlearn_pyg.errors import InputError
+
+#: Seconds that a rank is waited for, where nothing else is said: a rank may read its data for minutes.
+TIMEOUT = 600.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among those that were started together.
+
+    Attributes:
+        rank: number of this process.
+        world_size: number of processes.
+        local_rank: number of this process on its machine.
+        restarts: how often the launcher has started all of them anew after a failure.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    restarts: int = 0
+
+    @property
+    def first(self) -> bool:
+        """This process speaks for all of them."""
+        return self.rank == 0
+
+    def tell(self, value: Any) -> Any:
+        """Return what rank 0 told; every rank must ask."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def device(self, name: str = "auto") -> str:
+        """Return the device of this rank: the card of its number where there are cards, or what was named."""
+        if name not in ("auto", "cuda"):
+            return name
+        count = torch.cuda.device_count()
+        if count == 0 and name == "cuda":
+            raise InputError("--device: there is no CUDA device here: use 'auto' or 'cpu'")
+        return f"cuda:{self.local_rank % count}" if count else "cpu"
+
+
+def launched() -> bool:
+    """Tell whether a launcher started several processes of which this is one."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def connected(timeout: float | None = None) -> Iterator[Launch]:
+    """Join the processes that were started together, for the length of a block; alone where there is no launcher.
+
+    Messages go by gloo on the CPU and by nccl between cards.
+
+    Args:
+        timeout: seconds that a rank is waited for; :data:`TIMEOUT` where absent.
+
+    Raises:
+        InputError: the launcher's variables are not complete, or the others cannot be reached.
+    """
+    if not launched():
+        yield Launch()
+        return
+    numbers = {}
+    for key, default in (("RANK", None), ("WORLD_SIZE", None), ("LOCAL_RANK", "0"), ("TORCHELASTIC_RESTART_COUNT", "0")):
+        text = os.environ.get(key, default)
+        if text is None or not text.isdigit():
+            raise InputError(f"the environment variable {key} must be a whole number (got {text!r}): start with torchrun")
+        numbers[key] = int(text)
+    for key in ("MASTER_ADDR", "MASTER_PORT"):
+        if key not in os.environ:
+            raise InputError(f"the environment variable {key} is not set: start with torchrun, or set it (see the docs)")
+    launch = Launch(*numbers.values())
+    started = not dist.is_initialized()
+    if started:
+        limit = datetime.timedelta(seconds=TIMEOUT if timeout is None else timeout)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        try:
+            dist.init_process_group(backend, timeout=limit)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"the other ranks cannot be reached: {str(error).splitlines()[0]}") from error
+    try:
+        yield launch
+    finally:
+        if started and dist.is_initialized():
+            dist.destroy_process_group()
