@@ -18,7 +18,7 @@ from hyperlearn_pyg.nn.conv import (
 )
 from hyperlearn_pyg.nn.decoder import CPDecoder, KruskalDecoder, PairwiseDecoder
 from hyperlearn_pyg.nn.encoder import DiffusionEncoder, EmbeddingEncoder, RelationEncoder
-from hyperlearn_pyg.nn.losses import all_cells_squared_error, masked_squared_error, sampled_loss
+from hyperlearn_pyg.nn.losses import all_cells_squared_error, candidate_loss, masked_squared_error, sampled_loss
 from hyperlearn_pyg.nn.models import Branch, HyperLearn, ModelConfig
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "UniGINConv",
     "UniSAGEConv",
     "all_cells_squared_error",
+    "candidate_loss",
     "masked_squared_error",
     "sampled_loss",
 ]
