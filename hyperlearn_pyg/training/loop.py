@@ -78,7 +78,7 @@ def fit(
     if folder is not None and not resume:
         folder.mkdir(parents=True, exist_ok=True)
     parallel = parallel_of(model, config)
-    events = _events(folder) if tensorboard and parallel.rank == 0 else None
+    events = _events(folder, parallel.rank) if tensorboard else None
     trainer = _Trainer(model, data, config, parallel, folder)
     if resume:
         trainer.resume()
@@ -334,10 +334,12 @@ def _snapshot(model: Trainable) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _events(out: Path | None) -> Any:
+def _events(out: Path | None, rank: int) -> Any:
     if out is None:
         raise InputError("'tensorboard' needs 'out': name a directory for the events")
     require("tensorboard")
+    if rank:
+        return None
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(out))
