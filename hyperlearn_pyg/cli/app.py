@@ -26,8 +26,8 @@ from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.data.init_config import write_config
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.presets import PRESETS
-from hyperlearn_pyg.training.loop import STATE_FILE
 from hyperlearn_pyg.training.run import Run, versions
+from hyperlearn_pyg.training.state import has_state
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,7 +128,7 @@ def _resumable(out: Path) -> Iterator[None]:
     except (InputError, ImportError):
         raise
     except BaseException:
-        if (out / STATE_FILE).is_file():
+        if has_state(out):
             _note(f"note: the training is kept in '{out}': the same command with --resume goes on")
         raise
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -22,8 +23,8 @@ from hyperlearn_pyg.nn import HyperLearn
 from hyperlearn_pyg.report import write_report
 from hyperlearn_pyg.training import FitResult, TrainConfig, evaluate, fit
 from hyperlearn_pyg.training.floors import floors
-from hyperlearn_pyg.training.loop import STATE_FILE
 from hyperlearn_pyg.training.run import MODEL_FILE, Run, item_texts, save_embeddings, save_json, save_model, versions
+from hyperlearn_pyg.training.state import STATE_FOLDER, has_state, prune_states
 
 CONFIG_FILE = "config.toml"
 METRICS_FILE = "metrics.json"
@@ -39,10 +40,10 @@ def check_out(out: Path, *, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out: '{out}' is a file, expected a directory: name another one")
     if resume:
-        if not (out / STATE_FILE).is_file():
-            raise InputError(f"nothing to resume: '{out}' holds no {STATE_FILE}. Leave --resume out to start")
+        if not has_state(out):
+            raise InputError(f"nothing to resume: '{out}' holds no training state. Leave --resume out to start")
     elif out.is_dir() and any(out.iterdir()):
-        way = "--resume goes on with it, " if (out / STATE_FILE).is_file() else ""
+        way = "--resume goes on with it, " if has_state(out) else ""
         raise InputError(f"--out: '{out}' is not empty: {way}'--out {_free_name(out)}' starts afresh")
 
 
@@ -86,7 +87,7 @@ def run_fit(
 ) -> tuple[FitResult, dict[str, Any]]:
     """Train, score and write the results to ``out``: all of them or, where interrupted or at fault, none.
 
-    The training state is kept for ``resume`` unless it was the input that was at fault.
+    The training state is kept for ``resume`` unless it was the input that was at fault; of a finished run the last one.
     """
     with new_folders(out), _no_remains(out, resume):
         if not resume:
@@ -97,6 +98,7 @@ def run_fit(
         with tempfile.TemporaryDirectory(prefix=".results.", dir=out) as folder:
             metrics = _write_results(Path(folder), source, model, config, result)
             _publish(Path(folder), out)
+        prune_states(out, keep=1)
     return result, metrics
 
 
@@ -106,8 +108,9 @@ def _no_remains(out: Path, resume: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not resume and (isinstance(error, InputError) or not (out / STATE_FILE).is_file()):
-            for path in (out / CONFIG_FILE, out / STATE_FILE, *out.glob("events.out.tfevents.*")):
+        if not resume and (isinstance(error, InputError) or not has_state(out)):
+            shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
+            for path in (out / CONFIG_FILE, *out.glob("events.out.tfevents.*")):
                 path.unlink(missing_ok=True)
         raise
 

@@ -32,7 +32,18 @@ from hyperlearn_pyg.distributed import _checkpoint_files as disk
 from hyperlearn_pyg.distributed._plain import check_json, to_plain
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
-__all__ = ["Checkpoint", "CheckpointWriter", "load", "load_latest", "names", "new_directory", "newest", "save"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointWriter",
+    "committed",
+    "load",
+    "load_latest",
+    "names",
+    "new_directory",
+    "newest",
+    "prune",
+    "save",
+]
 
 #: Seconds that the parts of other ranks are waited for, at most, when this rank ends.
 _GRACE = 5.0
@@ -336,6 +347,24 @@ def names(directory: str | os.PathLike[str]) -> list[str]:
         InputError: it is not committed, or its manifest is damaged.
     """
     return list(disk.holders(disk.read_manifest(Path(directory))["files"], "tensors"))
+
+
+def committed(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the directories of the committed checkpoints of a folder, newest first; damaged ones among them."""
+    return [directory for directory in disk.directories(Path(folder)) if (directory / disk.COMMIT).exists()]
+
+
+def prune(folder: str | os.PathLike[str], keep: int) -> None:
+    """Delete what is older than the newest checkpoints whose files are all there; warn of what cannot be deleted.
+
+    Args:
+        folder: of the checkpoints of a run; nobody may be saving in it.
+        keep: how many checkpoints stay; with 0 none does.
+
+    Raises:
+        ValueError: ``keep`` is no whole number of at least 0.
+    """
+    disk.prune(Path(folder), _whole("keep", keep, 0))
 
 
 def _read(

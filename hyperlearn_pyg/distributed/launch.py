@@ -78,14 +78,23 @@ def connected(timeout: float | None = None) -> Iterator[Launch]:
         yield Launch()
         return
     numbers = {}
-    for key, default in (("RANK", None), ("WORLD_SIZE", None), ("LOCAL_RANK", "0"), ("TORCHELASTIC_RESTART_COUNT", "0")):
+    for key, default in (
+        ("RANK", None),
+        ("WORLD_SIZE", None),
+        ("LOCAL_RANK", "0"),
+        ("TORCHELASTIC_RESTART_COUNT", "0"),
+    ):
         text = os.environ.get(key, default)
         if text is None or not text.isdigit():
-            raise InputError(f"the environment variable {key} must be a whole number (got {text!r}): start with torchrun")
+            raise InputError(
+                f"the environment variable {key} must be a whole number (got {text!r}): start with torchrun"
+            )
         numbers[key] = int(text)
     for key in ("MASTER_ADDR", "MASTER_PORT"):
         if key not in os.environ:
-            raise InputError(f"the environment variable {key} is not set: start with torchrun, or set it (see the docs)")
+            raise InputError(
+                f"the environment variable {key} is not set: start with torchrun, or set it (see the docs)"
+            )
     launch = Launch(*numbers.values())
     started = not dist.is_initialized()
     if started:

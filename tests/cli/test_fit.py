@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from hyperlearn_pyg.errors import InputError
-from hyperlearn_pyg.training.loop import STATE_FILE
 from hyperlearn_pyg.training.progress import Progress
+from hyperlearn_pyg.training.state import STATE_FOLDER, has_state
 
 TIMES = {"seconds", "seconds_per_step", "seconds_evaluation"}
-FILES = ["config.toml", "embeddings", "history.json", "metrics.json", "model.pt", "report.html", STATE_FILE]
+FILES = [STATE_FOLDER, "config.toml", "embeddings", "history.json", "metrics.json", "model.pt", "report.html"]
 
 
 def metrics(out: Path) -> dict:
@@ -128,10 +128,23 @@ def test_interrupted_and_resumed(cli, tables, finished, monkeypatch, phase, epoc
     assert ended.code == 130
     assert "'o': the same command with --resume goes on" in ended.err
     assert "results" not in ended.out
-    assert sorted(os.listdir("o")) == ["config.toml", STATE_FILE]
+    assert sorted(os.listdir("o")) == [STATE_FOLDER, "config.toml"]
+    assert has_state("o")
     assert cli("fit", "small.toml", "--out", "o", "-q", "--resume").code == 0
     assert metrics(tables / "o") == metrics(finished)
     assert vectors(tables / "o") == vectors(finished)
+
+
+def test_of_a_finished_run_the_newest_state_is_kept(cli, tables):
+    path = tables / "small.toml"
+    path.write_text(path.read_text() + "checkpoint_every = 1\n")
+    for way in ([], ["--resume"]):
+        assert cli("fit", "small.toml", "--out", "o", "-q", *way).code == 0
+        assert [name[-8:] for name in os.listdir(tables / "o" / STATE_FOLDER)] == [f"{steps(tables / 'o'):08d}"]
+
+
+def steps(out: Path) -> int:
+    return len(json.loads((out / "history.json").read_text()))  # a step an epoch
 
 
 def test_a_finished_run_can_be_resumed(cli, tables, finished):
@@ -162,7 +175,8 @@ def test_ctrl_c_while_results_are_written(cli, tables, finished, monkeypatch, wh
         ended = cli("fit", "small.toml", "--out", "o", "-q")
     assert ended.code == 130
     assert "--resume goes on" in ended.err
-    assert sorted(os.listdir("o")) == ["config.toml", STATE_FILE]
+    assert sorted(os.listdir("o")) == [STATE_FOLDER, "config.toml"]
+    assert has_state("o")
     assert cli("fit", "small.toml", "--out", "o", "-q", "--resume").code == 0
     assert metrics(tables / "o") == metrics(finished)
 
