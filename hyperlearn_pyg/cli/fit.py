@@ -5,10 +5,10 @@ import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tomli_w
@@ -18,6 +18,7 @@ from torch import Tensor
 from hyperlearn_pyg._io import atomic_path, new_folders
 from hyperlearn_pyg.cli.source import Source
 from hyperlearn_pyg.data.splits import split_positions
+from hyperlearn_pyg.distributed import ModalityParallel
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.nn import HyperLearn
 from hyperlearn_pyg.report import write_report
@@ -52,13 +53,13 @@ def _free_name(out: Path) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def build(source: Source) -> tuple[HyperLearn, TrainConfig]:
-    """Make the model and the trainer's config: the preset with the values of the source."""
+def build(source: Source, only: Collection[str] | None = None) -> tuple[HyperLearn, TrainConfig]:
+    """Make the model (``only`` some of its encoders) and the trainer's config: the preset with the source's values."""
     values = dict(source.model)
     preset = values.pop("preset", "default")
     torch.manual_seed(source.train.get("seed", 0))
     try:
-        model = HyperLearn.from_data(source.data, values.pop("rank", None), preset, **values)
+        model = HyperLearn.from_data(source.data, values.pop("rank", None), preset, only=only, **values)
     except InputError:
         raise
     except ValueError as error:  # the tables gave data that no model can be built on
@@ -66,7 +67,7 @@ def build(source: Source) -> tuple[HyperLearn, TrainConfig]:
     return model, TrainConfig.from_preset(model.config.preset, **source.train)
 
 
-def save_config(out: Path, source: Source, model: HyperLearn, config: TrainConfig) -> None:
+def save_config(out: Path, source: Source, model: HyperLearn | ModalityParallel, config: TrainConfig) -> None:
     """Write ``config.toml``: all that is needed to run the same again."""
     train = {key: value for key, value in config.to_dict().items() if value is not None}
     with atomic_path(out / CONFIG_FILE) as path:
@@ -77,26 +78,41 @@ def save_config(out: Path, source: Source, model: HyperLearn, config: TrainConfi
 
 def run_fit(
     source: Source,
-    model: HyperLearn,
+    model: HyperLearn | ModalityParallel,
     config: TrainConfig,
     out: Path,
     *,
     resume: bool,
     progress: bool,
     tensorboard: bool,
+    whole: Callable[[], tuple[Source, HyperLearn] | None] | None = None,
 ) -> tuple[FitResult, dict[str, Any]]:
     """Train, score and write the results to ``out``: all of them or, where interrupted or at fault, none.
 
     The training state is kept for ``resume`` unless it was the input that was at fault; of a finished run the last one.
+
+    Args:
+        source: what to train on; of several ranks each has what it needs of the data.
+        model: the model.
+        config: how to train.
+        out: the directory.
+        resume: go on from the state there.
+        progress: show a progress bar.
+        tensorboard: write events.
+        whole: gives all of the data and the plain model after the training; None on ranks that write nothing.
     """
-    with new_folders(out), _no_remains(out, resume):
-        if not resume:
+    speaks = not isinstance(model, ModalityParallel) or model.ranks.rank == 0
+    with new_folders(out), _no_remains(out, resume) if speaks else nullcontext():
+        if speaks and not resume:
             save_config(out, source, model, config)
         result = fit(model, source.data, config, out=out, resume=resume, progress=progress, tensorboard=tensorboard)
         if result.interrupted:
             return result, {}
+        trained = (source, cast(HyperLearn, model)) if whole is None else whole()
+        if trained is None:
+            return result, {}
         with tempfile.TemporaryDirectory(prefix=".results.", dir=out) as folder:
-            metrics = _write_results(Path(folder), source, model, config, result)
+            metrics = _write_results(Path(folder), *trained, config, result)
             _publish(Path(folder), out)
         prune_states(out, keep=1)
     return result, metrics

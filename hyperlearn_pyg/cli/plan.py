@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from hyperlearn_pyg.cli.fit import build
@@ -36,6 +38,20 @@ def make_plan(
     if memory_limit is not None and not memory_limit > 0:
         raise InputError(f"--memory-limit: expected a positive number of GiB (got {memory_limit})")
     model, config = build(source)
+    return plan_of(model, config, source, world_size, replicas=replicas, memory_limit=memory_limit)
+
+
+def plan_of(
+    model: HyperLearn,
+    config: TrainConfig,
+    source: Source,
+    world_size: int,
+    *,
+    replicas: int | None = None,
+    memory_limit: float | None = None,
+    devices: Sequence[str] | None = None,
+) -> ModalityPlan:
+    """Plan the training of a model that was built for a source, as :func:`make_plan` does."""
     inputs = model.prepare(source.data, ("train",))
     width = model.rank + max(branch.num_biases for branch in model.encoders.values())
     planner = ModalityPlanner(
@@ -45,7 +61,7 @@ def make_plan(
         shared_parameters=sum(p.numel() for p in model.decoders.parameters()),
         shared_tensors=len(list(model.decoders.parameters())),
     )
-    return planner.plan(world_size, replicas=replicas)
+    return planner.plan(world_size, replicas=replicas, devices=devices)
 
 
 def relation_loads(model: HyperLearn, inputs: ModelInputs, config: TrainConfig) -> list[RelationLoad]:

@@ -47,6 +47,14 @@ class Launch:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """Return what every rank told, in order of rank."""
+        if self.world_size == 1:
+            return [value]
+        box: list[Any] = [None] * self.world_size
+        dist.all_gather_object(box, value)
+        return box
+
     def device(self, name: str = "auto") -> str:
         """Return the device of this rank: the card of its number where there are cards, or what was named."""
         if name not in ("auto", "cuda"):

@@ -161,11 +161,14 @@ class ModalityParallel(Module):
         """Return the trained parameters that every rank holds, by name."""
         return _parts.shared_parameters(self.module)
 
-    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Parameter]]:
         """Yield the parameters of this rank; an empty one where it has none, so that an optimizer can be made."""
-        yield from super().parameters(recurse)
-        if next(super().parameters(recurse), None) is None:
-            yield self._inert
+        first = True
+        for entry in super().named_parameters(*args, **kwargs):
+            first = False
+            yield entry
+        if first:
+            yield saving.INERT, self._inert
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of everything here; frozen encoders stay in evaluation mode."""
@@ -389,6 +392,10 @@ class ModalityParallel(Module):
         """Load from a state of the plain module; what belongs to other ranks is passed over."""
         mine = saving.of_this_rank(self, state_dict)
         return self.module.load_state_dict(mine, strict=strict, assign=assign)
+
+    def saved_names(self) -> set[str]:
+        """Return the names of the tensors that this rank saves; every name is saved by one rank."""
+        return set(saving.saved_here(self))
 
     def full_state_dict(self) -> dict[str, Tensor]:
         """Return the state of the plain module on the CPU of rank 0; empty elsewhere. Every rank calls it."""

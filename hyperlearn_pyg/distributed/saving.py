@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hyperlearn_pyg.distributed.modality_parallel import ModalityParallel
 
 #: Name of the empty parameter that a rank without parameters gives its optimizer.
-_INERT = "<none>"
+INERT = "<none>"
 
 
 def of_this_rank(owner: ModalityParallel, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def save(
     directory = ranks.tell(str(checkpoint.new_directory(folder, step)) if ranks.rank == 0 else None)[0]
     writer = _writer(owner, folder, keep, asynchronous)
     tensors = saved_here(owner)
-    state = {} if optimizer is None else optimizer_state(optimizer, _named(owner))
+    state = {} if optimizer is None else optimizer_state(optimizer, owner.named_parameters())
     wanted = {name: entry for name, entry in state.items() if name in tensors}
     values = {"extra": dict(extra or {}), "passes": owner.steps} if ranks.rank == 0 else {}
     writer.save(step, tensors, optimizer=wanted, extra=values, directory=directory)
@@ -174,14 +174,10 @@ def load(
     owner.module.load_state_dict(read.tensors, strict=strict)
     owner.steps = int(read.extra.get("passes", 0))
     if optimizer is not None:
-        now = optimizer_state(optimizer, _named(owner))
-        state = {name: entry for name, entry in now.items() if name == _INERT or (not strict and name not in there)}
-        load_optimizer_state(optimizer, _named(owner), {**state, **read.optimizer})
+        now = {} if strict else optimizer_state(optimizer, owner.named_parameters())
+        state = {name: entry for name, entry in now.items() if name not in there}
+        load_optimizer_state(optimizer, owner.named_parameters(), {**state, **read.optimizer})
     return {"step": read.step, **read.extra.get("extra", {})}
-
-
-def _named(owner: ModalityParallel) -> list[tuple[str, Tensor]]:
-    return [*owner.named_parameters(), (_INERT, owner._inert)]
 
 
 def clip(

@@ -81,17 +81,32 @@ def evaluate_inputs(
     model.eval()
     try:
         factors = model(inputs)
-        out = {}
-        for name in model.relations:
-            positions = split_positions(data, name, (split,))
-            if len(positions):
-                if model.relations[name].has_value:
-                    out[name] = _value_metrics(model, data, name, factors, positions)
-                else:
-                    out[name] = _link_metrics(model, data, name, factors, positions, known, ranking_tuples, seed)
-        return out
+        return evaluate_factors(model, data, factors, split, known=known, ranking_tuples=ranking_tuples, seed=seed)
     finally:
         model.train(training)
+
+
+@torch.no_grad()
+def evaluate_factors(
+    model: HyperLearn,
+    data: MultiModalHeteroData,
+    factors: Mapping[str, Tensor],
+    split: str,
+    *,
+    known: Sequence[str] = SPLITS,
+    ranking_tuples: int = 0,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Score a split from the factors of all modalities, as :func:`evaluate_inputs` does; no encoder is asked."""
+    out = {}
+    for name in model.relations:
+        positions = split_positions(data, name, (split,))
+        if len(positions):
+            if model.relations[name].has_value:
+                out[name] = _value_metrics(model, data, name, factors, positions)
+            else:
+                out[name] = _link_metrics(model, data, name, factors, positions, known, ranking_tuples, seed)
+    return out
 
 
 def _value_metrics(

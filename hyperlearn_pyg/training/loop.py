@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,13 +16,15 @@ from torch import Tensor
 from hyperlearn_pyg._optional import require
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import split_positions
+from hyperlearn_pyg.distributed import ModalityParallel
 from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
-from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.errors import InputError, NonFiniteError
 from hyperlearn_pyg.nn.models.hyperlearn import KNOWN, HyperLearn
 from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
-from hyperlearn_pyg.training.parallel import Parallel, Trainable, Writer, parallel_of
+from hyperlearn_pyg.training.parallel import Parallel, Trainable, Writer
 from hyperlearn_pyg.training.progress import Interrupt, Progress
+from hyperlearn_pyg.training.spread import parallel_of
 from hyperlearn_pyg.training.state import (
     STATE_FOLDER,
     FitResult,
@@ -40,7 +42,7 @@ PHASES = (("train",), KNOWN)
 
 
 def fit(
-    model: HyperLearn,
+    model: HyperLearn | ModalityParallel,
     data: MultiModalHeteroData,
     config: TrainConfig | None = None,
     *,
@@ -60,7 +62,9 @@ def fit(
     the same numbers bit by bit as without the interruption.
 
     Args:
-        model: the model; its start values are set anew from the training entries.
+        model: the model; its start values are set anew from the training entries. Spread over ranks, every rank calls
+            this with the same data, of which it may lack features and graphs of modalities of others
+            (:func:`~hyperlearn_pyg.distributed.local_data`).
         data: the data.
         config: how to train; the values that go with the model's preset where absent.
         out: a directory for the training state, in its folder ``checkpoints`` (and TensorBoard events).
@@ -79,7 +83,7 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
     parallel = parallel_of(model, config)
     events = _events(folder, parallel.rank) if tensorboard else None
-    trainer = _Trainer(model, data, config, parallel, folder)
+    trainer = _Trainer(cast(Trainable, model), data, config, parallel, folder)
     if resume:
         trainer.resume()
     writing = nullcontext() if folder is None else parallel.writer(folder / STATE_FOLDER)
@@ -107,7 +111,7 @@ class _Trainer:
     ) -> None:
         self.model, self.config, self.parallel, self.out = model, config, parallel, out
         self.device = parallel.device
-        self.autocast = config.amp == "on" or (config.amp == "auto" and self.device.type == "cuda")
+        self.autocast = config.amp == "on" or (config.amp == "auto" and parallel.compute.type == "cuda")
         self.data = hold_out(copy.copy(data).to(self.device), config.val_fraction, config.seed)
         self.initial = _snapshot(model) if config.refit else {}
         self.best: dict[str, Tensor] = {}
@@ -144,7 +148,7 @@ class _Trainer:
 
     def _asked_to_stop(self, interrupt: Interrupt) -> bool:
         """Tell whether some rank was asked to stop: the same on all, so that all end after the same step."""
-        self.stopped = self.stopped or self.parallel.any(interrupt.requested)
+        self.stopped = self.stopped or self.parallel.stop(interrupt.requested)
         return self.stopped
 
     def _enter_phase(self, phase: int) -> None:
@@ -189,11 +193,15 @@ class _Trainer:
 
     def _train_step(self, inputs: Any, keep: Mapping[str, Tensor] | None, batch: Batch, number: int) -> float:
         seed = derive_seed(self.config.seed, self.at.phase, self.at.epoch, number)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        compute = self.parallel.compute
+        with torch.random.fork_rng(devices=[compute] if compute.type == "cuda" else []), self.parallel.guard():
             torch.manual_seed(seed)
             generator = torch.Generator().manual_seed(seed)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                loss = self.model.loss(inputs, batch, keep=keep, generator=generator)
+            try:
+                with torch.autocast(compute.type, torch.bfloat16, enabled=self.autocast):
+                    loss = self.model.loss(inputs, batch, keep=keep, generator=generator)
+            except NonFiniteError as error:  # of several ranks: it names the modality
+                raise self._diverged(str(error), self.at.epoch + 1) from error
             self.optimizer.zero_grad()
             loss.backward()
         value = loss.item()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -16,7 +17,6 @@ from hyperlearn_pyg.distributed import checkpoint
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.inputs import RelationSpec
-from hyperlearn_pyg.training.config import TrainConfig
 from hyperlearn_pyg.training.evaluation import evaluate_inputs
 
 #: Checkpoints that a training keeps: where the newest is damaged, there is one to go back to.
@@ -122,7 +122,20 @@ class Parallel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes and wants its data."""
+        """Where this process wants its data."""
+        ...
+
+    @property
+    def compute(self) -> torch.device:
+        """Where this process computes."""
+        ...
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Tell other ranks at once of what a block raises."""
+        ...
+
+    def stop(self, flag: bool) -> bool:
+        """Tell whether some rank was asked to stop, at the latest one step after it was."""
         ...
 
     def clip_grad_norm_(self, max_norm: float) -> Any:
@@ -160,7 +173,15 @@ class Alone:
     world_size = 1
 
     def __init__(self, model: Module, device: torch.device) -> None:
-        self.model, self.device = model.to(device), device
+        self.model, self.device, self.compute = model.to(device), device, device
+
+    def guard(self) -> AbstractContextManager[None]:
+        """See :class:`Parallel`."""
+        return nullcontext()
+
+    def stop(self, flag: bool) -> bool:
+        """See :class:`Parallel`."""
+        return flag
 
     def clip_grad_norm_(self, max_norm: float) -> Tensor:
         """See :class:`Parallel`."""
@@ -183,15 +204,6 @@ class Alone:
     def load_latest(self, folder: Path, names: Iterable[str] | None) -> checkpoint.Checkpoint | None:
         """See :class:`Parallel`."""
         return checkpoint.load_latest(folder, names)
-
-
-def parallel_of(model: Module, config: TrainConfig) -> Parallel:
-    """Return what answers for the processes that a model is trained in.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    return Alone(model, pick_device(config.device))
 
 
 def pick_device(name: str) -> torch.device:
