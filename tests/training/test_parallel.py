@@ -135,7 +135,7 @@ def test_a_request_on_another_rank_stops_this_one(tmp_path: Path, monkeypatch: p
     expected = run(data)
     model = make_model(data)
     seam = Seam(model)
-    seam.any = lambda flag: flag or len(steps) == 3  # type: ignore[method-assign]
+    seam.stop = lambda flag: flag or len(steps) == 3  # type: ignore[method-assign]
     steps, step = [], torch.optim.Adam.step
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", lambda *args, **kwargs: (steps.append(1), step(*args, **kwargs)))
