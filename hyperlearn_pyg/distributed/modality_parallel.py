@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing_extensions import Self
 from hyperlearn_pyg.distributed import _parts, saving
 from hyperlearn_pyg.distributed._agreement import agree
 from hyperlearn_pyg.distributed._forward import Pass
-from hyperlearn_pyg.distributed._share import Share, Table, as_batch
+from hyperlearn_pyg.distributed._share import Share, Table, as_batch, batches_key, same_key
 from hyperlearn_pyg.distributed._step import make_tables_share
 from hyperlearn_pyg.distributed._streams import Streams
 from hyperlearn_pyg.distributed.plan import ModalityPlan
@@ -121,7 +120,7 @@ class ModalityParallel(Module):
         self.stopping, self.stop_requested = False, False
         self._frozen: set[str] = set()
         self._last: Pass | None = None
-        self._shares: tuple[tuple[Tensor, ...], tuple[int, ...], Share] | None = None
+        self._shares: tuple[list[Any], Share] | None = None
 
     # ------------------------------------------------------------------ what is here
 
@@ -259,14 +258,10 @@ class ModalityParallel(Module):
 
     def share(self, batches: Sequence[TupleBatch]) -> Share:
         """Return what this rank scores of some batches; the last one is kept, as full batches come again."""
-        tensors = tuple(t for b in batches for t in (b.index, b.value, b.weight, *b.candidates) if t is not None)
-        versions = tuple(t._version for t in tensors)
-        kept = self._shares
-        if kept is not None and kept[1] == versions and all(map(operator.is_, kept[0], tensors)):
-            return kept[2]
-        share = make_tables_share(self, batches)
-        self._shares = (tensors, versions, share)
-        return share
+        key = batches_key(batches, self.tables)
+        if self._shares is None or not same_key(self._shares[0], key):
+            self._shares = (key, make_tables_share(self, batches))
+        return self._shares[1]
 
     def prepare(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """Return ``module.prepare(data, ...)`` with the inputs of each modality on its device."""
