@@ -224,8 +224,8 @@ def plain_scores(model, data, batches, seed, **kwargs):
     for name in model.encoders:
         with seeded(name_seed(seed, name)):
             factors[name] = model.encode(name, data, **kwargs)
-    smooth = sum(model.smoothness(name, table, data) for name, table in factors.items())
-    return [model.decode(factors, batch) for batch in batches], smooth
+    scores = [model.decode(factors, batch) for batch in batches]
+    return scores, sum(model.smoothness(name, table, data) for name, table in factors.items())
 
 
 def user_loss(scores, batches, smooth):
@@ -276,14 +276,15 @@ def compare(found, wanted, tolerance=1e-12, after=1e-8):
     """What the ranks found must be what the plain loop gave."""
     for result in found:
         assert result["losses"] == found[0]["losses"], "the ranks have different losses"
-        torch.testing.assert_close(
-            torch.tensor(result["losses"]), torch.tensor(wanted["losses"]), rtol=tolerance, atol=tolerance
-        )
+        mine, theirs = (torch.tensor(r["losses"], dtype=torch.float64) for r in (result, wanted))
+        torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
         for name, grad in result["grads"].items():
             other = wanted["grads"][name]
             assert (grad is None) == (other is None), f"{name}: {grad} in place of {other}"
             if grad is not None:
-                torch.testing.assert_close(grad, other, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+                torch.testing.assert_close(
+                    grad, other, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+                )
     assert set().union(*(result["grads"] for result in found)) == set(wanted["grads"])
     state = found[0]["state"]
     assert list(state.keys() - wanted["state"].keys()) == list(wanted["state"].keys() - state.keys()) == []

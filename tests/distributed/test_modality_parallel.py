@@ -5,6 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 models = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("models.py"))))
 case = models.case
@@ -17,7 +19,11 @@ ALL = "rates tags cast visits"
 #: name -> case, all of two ranks
 TWO = {
     "two modalities, diffusion": case(
-        "user film", "rates", ["user", "film"], exchange="rows", model={"preset": "ratings", "encoder": "diffusion"} | SMOOTH
+        "user film",
+        "rates",
+        ["user", "film"],
+        exchange="rows",
+        model={"preset": "ratings", "encoder": "diffusion"} | SMOOTH,
     ),
     "relation encoder, dropout, leave-out masks, weights": case(
         "user film tag", "rates tags", ["user tag", "film"], keep=True, model=DROP
@@ -54,7 +60,11 @@ TWO = {
         "user film tag", "rates tags", ["user", "film tag"], edit="others empty", model={"decoder": "cp_around_ones"}
     ),
     "no tuple at all": case(
-        "user film tag", "rates tags", ["user", "film tag"], edit="nothing", model={"decoder": "cp_around_ones"} | SMOOTH
+        "user film tag",
+        "rates tags",
+        ["user", "film tag"],
+        edit="nothing",
+        model={"decoder": "cp_around_ones"} | SMOOTH,
     ),
     "a relation that is empty every other time": case(
         "user film tag star",
@@ -130,3 +140,98 @@ def test_two_ranks_equal_the_plain_model(two, number):
 @pytest.mark.parametrize("number", range(len(USER)), ids=list(USER))
 def test_two_ranks_equal_a_plain_module_of_the_user(two, number):
     models.compare(two[len(TWO) + number], plain(list(USER.values())[number]))
+
+
+# ---------------------------------------------------------------- more ranks, meshes
+
+SLOTS = {name: [s if isinstance(s, str) else s[0] for s in slots] for name, (slots, *_) in models.RELATIONS.items()}
+ENCODERS = {"diffusion": {"preset": "ratings"}, "relation": DROP, "embedding": {"dropout": 0.2}}
+LOSSES = ({"link_loss": "softmax"}, CELLS, {"l2": 0.1}, {"link_loss": "all_cells"}, {"negatives": "seen"})
+MANY = {
+    3: [["user", "film tag", ""], ["tag user", "", "film"]],
+    4: [["user", "film", "tag", "star place day"], ["star", "", "user film tag place day", ""]],
+}
+
+
+PLACEMENTS = [(groups, 1) for many in MANY.values() for groups in many]
+PLACEMENTS += [(["user star", "film tag"], 2), (["", "user film tag"], 2), (["user film tag"], 3)]
+PLACEMENTS += [(["user film tag star"], 4)]
+
+
+def grid(number):
+    """Cases of different encoders, decoders, losses and exchanges for one placement."""
+    groups, replicas = PLACEMENTS[number]
+    names = " ".join(groups)
+    relations = " ".join(r for r, slots in SLOTS.items() if set(slots) <= set(names.split()))
+    made = []
+    for i, (encoder, options) in enumerate(ENCODERS.items()):
+        decoder = ("cp_around_ones", "pairwise_cp", "pairwise")[(i + number) % 3]
+        exchange = ("rows", "full", "auto")[(i + number // 2) % 3]
+        chosen = {"encoder": encoder, "decoder": decoder, "bias": i != 1, **options, **LOSSES[(i + number) % 5]}
+        common = {"replicas": replicas, "exchange": exchange, "keep": i % 2 == 0, "batch": (8, 13, 2)[i]}
+        made.append(case(names, relations, groups, model={**SMOOTH, **chosen}, **common))
+    options = {"replicas": replicas, "exchange": ("full", "rows")[number % 2]}
+    return [*made, case(names, "", groups, **options), case(names, "", groups, **options, batch=1, steps=5)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(PLACEMENTS)), ids=map(str, PLACEMENTS))
+def test_more_ranks_equal_the_plain_model(ranks, number):
+    cases, (groups, replicas) = grid(number), PLACEMENTS[number]
+    found = ranks.run(spread_all, len(groups) * replicas, cases, limit=120)
+    for c, results in zip(cases, zip(*found, strict=True), strict=True):
+        models.compare(list(results), plain(c))
+
+
+def test_no_collective_is_mismatched(ranks):
+    cases = [
+        {**TWO["two replicas of all"], "steps": 2},
+        {**TWO["all cells of all relations, trained decoder"], "steps": 2},
+    ]
+    cases += [{**USER["four, rows"], "steps": 2}]
+    found = ranks.run(spread_all, 2, cases, env={"TORCH_DISTRIBUTED_DEBUG": "DETAIL"})
+    for c, results in zip(cases, zip(*found, strict=True), strict=True):
+        models.compare(list(results), plain(c))
+
+
+# ---------------------------------------------------------------- one process, several devices
+
+
+@st.composite
+def one_process(draw):
+    """A case on one to four devices of one process."""
+    names = SIX.split()[: draw(st.integers(2, 6))]
+    relations = [name for name, slots in SLOTS.items() if set(slots) <= set(names)]
+    relations = draw(st.lists(st.sampled_from(relations), min_size=1, unique=True).filter(lambda r: r != ["alone"]))
+    names = [n for n in names if any(n in SLOTS[r] for r in relations)]
+    groups = [[] for _ in range(draw(st.integers(1, 4)))]
+    for name in names:
+        draw(st.sampled_from(groups)).append(name)
+    options = {
+        "encoder": draw(st.sampled_from(["diffusion", "relation", "embedding"])),
+        "decoder": draw(st.sampled_from(["cp", "cp_around_ones", "pairwise", "pairwise_cp"])),
+        "value_loss": draw(st.sampled_from(["squared", "all_cells"])),
+        "link_loss": draw(st.sampled_from(["logistic", "softmax", "all_cells"])),
+        "negatives": draw(st.sampled_from(["all", "seen"])),
+        "bias": draw(st.booleans()),
+        **{key: draw(st.sampled_from([0.0, 0.25])) for key in ("l2", "table_l2", "smoothness", *DROP)},
+    }
+    edits = ["", "all", "nothing", "others empty", "one relation empty"]
+    chosen = {"model": options, "edit": draw(st.sampled_from(edits)), "keep": draw(st.booleans()), "steps": 3}
+    return case(
+        " ".join(names), " ".join(relations), [" ".join(g) for g in groups], batch=draw(st.integers(1, 9)), **chosen
+    )
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(one_process())
+def test_devices_of_one_process_give_the_same_numbers_to_the_last_bit(c):
+    found = models.hyper_spread(0, 1, c, devices=["cpu"] * len(c["groups"]))
+    models.compare([found], plain(c), tolerance=0, after=0)
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]])
+def test_devices_of_one_process_take_a_module_of_the_user(devices):
+    groups = ["user film tag star"] if len(devices) == 1 else ["user film", "tag star"]
+    c = case("user film tag star", "", groups, steps=3)
+    models.compare([models.user_spread(0, 1, c, devices=devices)], plain(c), tolerance=0, after=0)
