@@ -76,9 +76,7 @@ class Pass(Step):
             return total
         return self._not_finite("loss")
 
-    def _part(
-        self, tables: dict[str, Tensor], own: Sequence[TupleBatch], empty: Sequence[bool], data: Any
-    ) -> Tensor:
+    def _part(self, tables: dict[str, Tensor], own: Sequence[TupleBatch], empty: Sequence[bool], data: Any) -> Tensor:
         """Return this rank's part of the loss: its tuples, and what its modalities have alone."""
         owner = self.owner
         total = torch.zeros((), dtype=common_type(owner.tables.values()), device=owner.device)

@@ -25,6 +25,7 @@ RELATIONS = {
     "tags": (("user", "film", "tag"), 25, False, True),
     "cast": (("film", ("star", "lead"), ("star", "second")), 20, False, False),
     "visits": (("user", "place", "day", "tag"), 28, True, True),
+    "at": (("user", "place"), 15, True, False),
     "alone": (("tag",), 5, False, False),
 }
 
