@@ -140,13 +140,14 @@ def test_a_module_without_a_loss_or_of_another_shape():
 
 def refused(rank, world_size):
     out, plan = {}, ModalityPlan(GROUPS)
+    mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("modality", "data"))
     cases = {
         "norm": (lambda: module(norm=torch.nn.BatchNorm1d(2)), plan, {}),
         "dropout": (lambda: module(mlp=torch.nn.Sequential(torch.nn.Dropout(0.1))), plan, {}),
         "couples": (convolves_all, plan, {}),
         "world": (module, ModalityPlan([["user", "film", "tag"]]), {}),
         "devices": (module, plan, {"devices": ["cpu"]}),
-        "mesh": (module, plan, {"mesh": init_device_mesh("cpu", (1, 2), mesh_dim_names=("modality", "data"))}),
+        "mesh": (module, plan, {"mesh": mesh}),
         "axes": (module, plan, {"mesh": init_device_mesh("cpu", (2,), mesh_dim_names=("rank",))}),
     }
     for name, (make, chosen, options) in cases.items():
@@ -155,7 +156,6 @@ def refused(rank, world_size):
         except ValueError as error:
             out[name] = str(error)
     assert ModalityParallel(module(drop=torch.nn.Dropout(0.0)), plan).local == GROUPS[rank]
-    mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("modality", "data"))
     out["auto"] = [list(g) for g in ModalityParallel(module(), mesh=mesh).plan.groups]
     ring = init_device_mesh("cpu", (2,), mesh_dim_names=("modality",))
     out["ring"] = ModalityParallel(module(), plan, mesh=ring).local
