@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -18,9 +18,14 @@ from hyperlearn_pyg.distributed.planner import ModalityPlanner
 from hyperlearn_pyg.errors import did_you_mean
 from hyperlearn_pyg.ops.seeds import derive_seed, draw_seed
 
+if TYPE_CHECKING:
+    from hyperlearn_pyg.distributed.ranks import Ranks
+
 _STATISTICS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d, torch.nn.SyncBatchNorm)
 _DROPOUTS = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d, torch.nn.AlphaDropout)
 PREFIX = "encoders."
+#: Name of the empty parameter that a rank without parameters gives its optimizer.
+INERT = "<none>"
 
 
 class Call(Module):
@@ -218,6 +223,23 @@ def extended(plan: ModalityPlan, name: str, group: int | None) -> ModalityPlan:
         raise ValueError(f"'group' must be below {len(held)}, the number of groups of ranks (got {group})")
     groups = tuple((*m, name) if g == group else m for g, m in enumerate(plan.groups))
     return replace(plan, groups=groups, loads=(), relations=())
+
+
+def add_together(
+    ranks: Ranks, module: Any, name: str, encoder: Module | None, here: bool, kwargs: Mapping[str, Any]
+) -> None:
+    """Add an encoder on every rank; what one of them refuses is an error on all."""
+    fault: Exception | None = None
+    try:
+        add_encoder(module, name, encoder, here, kwargs)
+    except (ValueError, TypeError) as error:
+        fault = error
+    told = ranks.tell(None if fault is None else str(fault))
+    texts = [f"rank {rank}: {text}" for rank, text in enumerate(told) if text is not None]
+    if fault is not None:
+        raise fault
+    if texts:
+        raise ValueError(f"modality {name!r} was not added on all ranks: {texts[0]}")
 
 
 def add_encoder(module: Any, name: str, encoder: Module | None, here: bool, kwargs: Mapping[str, Any]) -> None:

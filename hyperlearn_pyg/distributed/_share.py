@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
 
@@ -59,6 +59,31 @@ def as_batch(tuples: Any) -> TupleBatch:
             f"'tuples' must have 'relation', 'modalities' and 'index', as TupleBatch and the batches of RelationLoader "
             f"(got {type(tuples).__name__})"
         ) from error
+
+
+def batches_key(batches: Sequence[TupleBatch], tables: Mapping[str, Table]) -> list[Any]:
+    """Return all that :func:`make_share` makes of batches, to be compared by :func:`same_key`."""
+    key: list[Any] = [dict(tables)]
+    for batch in batches:
+        for field in fields(batch):
+            value = getattr(batch, field.name)
+            parts = value if field.name == "candidates" else (value,)
+            key += [(part, part._version) if isinstance(part, Tensor) else part for part in parts]
+    return key
+
+
+def same_key(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Tell whether two keys are of the same tensors, unchanged since, and of the same other values."""
+
+    def held(entry: Any) -> bool:
+        return isinstance(entry, tuple) and len(entry) > 0 and isinstance(entry[0], Tensor)
+
+    def same(a: Any, b: Any) -> bool:
+        if held(a) or held(b):
+            return held(a) and held(b) and a[0] is b[0] and bool(a[1] == b[1])
+        return bool(a == b)
+
+    return len(one) == len(other) and all(map(same, one, other))
 
 
 def digest(batches: Sequence[TupleBatch]) -> str:

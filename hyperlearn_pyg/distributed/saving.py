@@ -13,13 +13,11 @@ from torch.nn import Module
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from hyperlearn_pyg.distributed import _parts, checkpoint
+from hyperlearn_pyg.distributed._step import common_type
 from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
 
 if TYPE_CHECKING:
     from hyperlearn_pyg.distributed.modality_parallel import ModalityParallel
-
-#: Name of the empty parameter that a rank without parameters gives its optimizer.
-INERT = "<none>"
 
 
 def of_this_rank(owner: ModalityParallel, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,23 +89,19 @@ def gather_module(owner: ModalityParallel) -> Module | None:
     if owner.ranks.world_size == 1:
         alone: Module = copy.deepcopy(owner.module).cpu()
         return alone
-    own = {}
-    if owner.ranks.replica == 0:
-        own = {name: copy.deepcopy(owner.module.encoders[name]).to("meta") for name in owner.local}
+    first = owner.ranks.replica == 0 and owner.ranks.rank != 0
+    own = {name: copy.deepcopy(owner.module.encoders[name]).cpu() for name in owner.local if first}
     content = torch.frombuffer(bytearray(pickle.dumps(own)), dtype=torch.uint8)
     blocks = owner.ranks.bytes_to(content)
-    state = full_state_dict(owner)
     if owner.ranks.rank != 0:
         return None
-    encoders: dict[str, Module] = {}
+    module: Any = copy.deepcopy(owner.module).cpu()
+    encoders = {name: module.encoders[name] for name in owner.local}
     for block in blocks:  # from the ranks of this very run
         encoders.update(pickle.loads(bytes(block.numpy())))
-    module: Any = copy.deepcopy(owner.module)
-    module.to("cpu")
     module.encoders.clear()
     for name in owner.names:
-        module.encoders[name] = encoders[name].to_empty(device="cpu")
-    module.load_state_dict(state)
+        module.encoders[name] = encoders[name]
     whole: Module = module
     return whole
 
@@ -174,10 +168,29 @@ def load(
     owner.module.load_state_dict(read.tensors, strict=strict)
     owner.steps = int(read.extra.get("passes", 0))
     if optimizer is not None:
-        now = {} if strict else optimizer_state(optimizer, owner.named_parameters())
-        state = {name: entry for name, entry in now.items() if name not in there}
-        load_optimizer_state(optimizer, owner.named_parameters(), {**state, **read.optimizer})
+        lacking = {
+            name for name, _ in owner.named_parameters() if name == _parts.INERT or (not strict and name not in there)
+        }
+        load_optimizer_state(optimizer, owner.named_parameters(), _filled(owner, optimizer, read.optimizer, lacking))
     return {"step": read.step, **read.extra.get("extra", {})}
+
+
+def _filled(
+    owner: ModalityParallel, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], lacking: set[str]
+) -> dict[str, Any]:
+    """Give parameters that no checkpoint has an empty state, and the options of their group."""
+    now, names = (
+        optimizer_state(optimizer, owner.named_parameters()),
+        {id(p): name for name, p in owner.named_parameters()},
+    )
+    out = dict(state)
+    for group in optimizer.param_groups:
+        held = [names[id(p)] for p in group["params"]]
+        first = next((state[name]["options"] for name in held if name in state), None)
+        out |= {
+            n: {"state": {}, "options": first or now[n]["options"]} for n in held if n in lacking and n not in state
+        }
+    return out
 
 
 def clip(
@@ -193,7 +206,7 @@ def clip(
     total = torch.linalg.vector_norm(torch.stack(norms), norm_type)
     if error_if_nonfinite and not bool(total.isfinite()):
         raise RuntimeError(f"the norm of the gradients of all ranks is {total.item()}, so they cannot be clipped")
-    kind = next((p.grad.dtype for p in [*own, *common] if p.grad is not None), torch.get_default_dtype())
+    kind = next((p.grad.dtype for p in [*own, *common] if p.grad is not None), common_type(owner.tables.values()))
     norm: Tensor = total.to(owner.device, kind)
     clip_grads_with_norm_([*own, *common], max_norm, norm, foreach=foreach)
     return norm
@@ -208,6 +221,6 @@ def grad_scaler(owner: ModalityParallel, **kwargs: Any) -> torch.amp.GradScaler:
     kwargs.setdefault("device", owner.device.type)
     if owner.ranks.world_size == 1:
         return torch.amp.GradScaler(**kwargs)
-    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+    from hyperlearn_pyg.distributed._scaler import RanksGradScaler
 
-    return ShardedGradScaler(process_group=owner.ranks.world.group, **kwargs)
+    return RanksGradScaler(process_group=owner.ranks.world.group, **kwargs)
