@@ -341,7 +341,12 @@ class ModalityParallel(Module):
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Tell the other ranks at once of what a block raises here, such as a backward pass out of memory."""
+        """Tell the other ranks of what a block raises here, such as a backward pass out of memory.
+
+        They raise it in place of their next message. A block may be ``loss.backward()`` or the whole loop. Without it
+        the others notice as soon as this process ends, and else after their time-out; a rank that catches such an error
+        and goes on alone is out of step with them.
+        """
         with self.ranks.guard():
             yield
 

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -226,7 +227,7 @@ class Ranks:
                 self._board.post()
                 self._abort()
                 notes = self._board.roll_call(self.world_size)
-            text, ranks = self._verdict(notes, next(iter(str(error).splitlines()), type(error).__name__))
+            text, ranks = self._verdict(notes, _first_words(error))
             if self._board is not None:
                 self._board.post(lost=ranks)
                 self._board.leave(notes)
@@ -279,6 +280,12 @@ class Ranks:
 
 def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _first_words(error: BaseException) -> str:
+    """Return what torch says without the place in its sources and its advice."""
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return re.sub(r"^\[\S+\] ", "", first).partition(". This is typically caused")[0]
 
 
 def _limit(group: Any) -> datetime.timedelta | None:
