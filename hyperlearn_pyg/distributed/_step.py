@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from hyperlearn_pyg.distributed._agreement import compare, tables_to_tell, tables_told
+from hyperlearn_pyg.distributed._agreement import RanksDifferError, compare, tables_to_tell, tables_told
 from hyperlearn_pyg.distributed._faults import Fault, describe_fault, name_straggler, raise_together
 from hyperlearn_pyg.distributed._share import Share, Table, digest, make_share, to_device
 from hyperlearn_pyg.distributed.exchange import exchange_rows, gather_values, sum_grads
@@ -170,7 +170,7 @@ class Step:
         if bool(faults.any()):
             raise_together(owner.ranks, self.fault)
         if bool((seeds != seeds[0]).any()):
-            raise ValueError(
+            raise RanksDifferError(
                 f"the ranks differ in their random numbers (seeds {[int(s) for s in seeds]}): call torch.manual_seed "
                 "with one number on every rank, or pass seed="
             )

@@ -100,17 +100,21 @@ class ModalityParallel(Held):
         for key, (value, known) in choices.items():
             if value not in known:
                 raise ValueError(f"{key!r} must be one of {list(known)} (got {value!r}).{did_you_mean(value, known)}")
-        self.names = _parts.modality_names(module)
-        self.plan = _parts.make_plan(module, self.names, plan, devices, mesh, process_group, exchange)
-        self.exchange, self.check, self.on_nonfinite, self.seed = self.plan.exchange, check, on_nonfinite, seed
-        self.ranks = Ranks(self.plan, process_group=process_group, mesh=mesh, timeout=timeout, dtype=exchange_dtype)
-        if self.plan.world_size > 1:
-            _parts.check_encoders(module)
-        if self.ranks.world_size > 1:
-            _parts.check_shared(module)
+        self.ranks = Ranks(process_group=process_group, mesh=mesh, timeout=timeout, dtype=exchange_dtype)
+        with self.ranks.all_or_none("the module cannot be spread over these ranks"):
+            self.names = _parts.modality_names(module)
+            self.plan = _parts.make_plan(module, self.names, plan, devices, mesh, process_group, exchange)
+            if self.plan.world_size > 1:
+                _parts.check_encoders(module)
+            if self.ranks.together:
+                _parts.check_shared(module)
+        if self.ranks.together:
             agree(self.ranks, _parts.to_agree(module, self.names, self.plan, exchange_dtype))
-        self._share_registries(module)
-        self._place()
+        self.ranks.settle(self.plan)
+        self.exchange, self.check, self.on_nonfinite, self.seed = self.plan.exchange, check, on_nonfinite, seed
+        with self.ranks.all_or_none("the module cannot be spread over these ranks"):
+            self._share_registries(module)
+            self._place()
         self.streams = Streams(enabled=self.ranks.world_size == 1 and len(self.devices) > 1)
         self.tables: dict[str, Table] = {}
         self.steps = 0
@@ -257,7 +261,12 @@ class ModalityParallel(Held):
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Tell the other ranks at once of what a block raises here, such as a backward pass out of memory."""
+        """Tell the other ranks of what a block raises here, such as a backward pass out of memory.
+
+        They raise it in place of their next message. A block may be ``loss.backward()`` or the whole loop. Without it
+        the others notice as soon as this process ends, and else after their time-out; a rank that catches such an error
+        and goes on alone is out of step with them.
+        """
         with self.ranks.guard():
             yield
 
@@ -350,11 +359,16 @@ class ModalityParallel(Held):
 
         Returns:
             The directory.
+
+        Raises:
+            OSError, ValueError: this rank's part cannot be written.
+            ParallelError: another rank's cannot. The checkpoint before stays the newest, and training can go on.
+            RankLostError: a rank died meanwhile.
         """
         return saving.save(self, folder, step, optimizer, extra, keep, asynchronous)
 
     def wait(self) -> None:
-        """Wait for the last asynchronous save; raises what went wrong with it."""
+        """Wait for the last asynchronous save; raises what went wrong with it, on all ranks. Every rank calls it."""
         saving.wait(self)
 
     def load(

@@ -13,6 +13,7 @@ from torch.nn import Module
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from hyperlearn_pyg.distributed import _parts, checkpoint
+from hyperlearn_pyg.distributed._plain import check_json
 from hyperlearn_pyg.distributed._step import common_type
 from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
 
@@ -116,40 +117,45 @@ def save(
     asynchronous: bool,
 ) -> str:
     """Save a checkpoint of all ranks."""
-    ranks = owner.ranks
-    directory = ranks.tell(str(checkpoint.new_directory(folder, step)) if ranks.rank == 0 else None)[0]
-    writer = _writer(owner, folder, keep, asynchronous)
+    ranks, new = owner.ranks, None
+    ranks.check()
+    writer = _writer(owner, folder, keep, asynchronous, step)
+    with writer.together():
+        writer.wait()
+        check_json(dict(extra or {}), "'extra'")
+        new = str(checkpoint.new_directory(folder, step)) if ranks.rank == 0 else None
+    directory = ranks.tell(new)[0]
     tensors = saved_here(owner)
     state = {} if optimizer is None else optimizer_state(optimizer, owner.named_parameters())
     wanted = {name: entry for name, entry in state.items() if name in tensors}
     values = {"extra": dict(extra or {}), "passes": owner.steps} if ranks.rank == 0 else {}
     writer.save(step, tensors, optimizer=wanted, extra=values, directory=directory)
-    if not asynchronous:
-        ranks.tell(None)  # nobody goes on, and perhaps dies, before all parts are written and rank 0 has committed
     return str(directory)
 
 
 def _writer(
-    owner: ModalityParallel, folder: str | os.PathLike[str], keep: int | None, asynchronous: bool
+    owner: ModalityParallel, folder: str | os.PathLike[str], keep: int | None, asynchronous: bool, step: int
 ) -> checkpoint.CheckpointWriter:
     wanted = (Path(folder), keep, asynchronous)
     kept = owner.__dict__.get("_writer_kept")
-    if kept is not None and kept[0] == wanted:
-        return kept[1]  # type: ignore[no-any-return]
-    wait(owner)
-    ranks = owner.ranks
-    made = checkpoint.CheckpointWriter(
-        folder, rank=ranks.rank, world_size=ranks.world_size, keep=keep, asynchronous=asynchronous
-    )
-    owner.__dict__["_writer_kept"] = (wanted, made)
-    return made
+    if kept is None or kept[0] != wanted:
+        wait(owner)
+        ranks = owner.ranks
+        made = checkpoint.CheckpointWriter(
+            folder, rank=ranks.rank, world_size=ranks.world_size, keep=keep, asynchronous=asynchronous
+        )
+        kept = owner.__dict__["_writer_kept"] = (wanted, made)
+    writer: checkpoint.CheckpointWriter = kept[1]
+    writer.together = lambda: owner.ranks.all_or_none(f"the checkpoint of step {step} was not saved")
+    return writer
 
 
 def wait(owner: ModalityParallel) -> None:
     """Wait for the last asynchronous save."""
     kept = owner.__dict__.get("_writer_kept")
     if kept is not None:
-        kept[1].wait()
+        with owner.ranks.all_or_none("the last checkpoint was not saved"):
+            kept[1].wait()
 
 
 def load(
@@ -157,32 +163,39 @@ def load(
 ) -> dict[str, Any] | None:
     """Load the newest whole checkpoint; rank 0 chooses it."""
     ranks = owner.ranks
-    found = checkpoint.newest(folder) if ranks.rank == 0 else None
+    ranks.check()
+    what, found = f"no checkpoint was loaded from '{folder}'", None
+    with ranks.all_or_none(what):
+        found = checkpoint.newest(folder) if ranks.rank == 0 else None
     directory = ranks.tell(None if found is None else str(found))[0]
     if directory is None:
         return None
     wanted = list(owner.module.state_dict())
-    there = set(checkpoint.names(directory))
-    wanted = wanted if strict else [name for name in wanted if name in there]
-    read = checkpoint.load(directory, wanted)
-    owner.module.load_state_dict(read.tensors, strict=strict)
-    owner.steps = int(read.extra.get("passes", 0))
-    if optimizer is not None:
-        lacking = {
-            name for name, _ in owner.named_parameters() if name == _parts.INERT or (not strict and name not in there)
-        }
-        load_optimizer_state(optimizer, owner.named_parameters(), _filled(owner, optimizer, read.optimizer, lacking))
+    with ranks.all_or_none(what):
+        there = set(checkpoint.names(directory))
+        wanted = wanted if strict else [name for name in wanted if name in there]
+        read = checkpoint.load(directory, wanted)
+    with ranks.all_or_none(what):
+        _apply(owner, read, optimizer, strict)
     return {"step": read.step, **read.extra.get("extra", {})}
 
 
+def _apply(
+    owner: ModalityParallel, read: checkpoint.Checkpoint, optimizer: torch.optim.Optimizer | None, strict: bool
+) -> None:
+    owner.module.load_state_dict(read.tensors, strict=strict)
+    owner.steps = int(read.extra.get("passes", 0))
+    if optimizer is not None:
+        named = dict(owner.named_parameters())
+        lacking = {name for name in named if name == _parts.INERT or (not strict and name not in read.tensors)}
+        load_optimizer_state(optimizer, named.items(), _filled(named, optimizer, read.optimizer, lacking))
+
+
 def _filled(
-    owner: ModalityParallel, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], lacking: set[str]
+    named: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: Mapping[str, Any], lacking: set[str]
 ) -> dict[str, Any]:
     """Give parameters that no checkpoint has an empty state, and the options of their group."""
-    now, names = (
-        optimizer_state(optimizer, owner.named_parameters()),
-        {id(p): name for name, p in owner.named_parameters()},
-    )
+    now, names = optimizer_state(optimizer, named.items()), {id(p): name for name, p in named.items()}
     out = dict(state)
     for group in optimizer.param_groups:
         held = [names[id(p)] for p in group["params"]]
