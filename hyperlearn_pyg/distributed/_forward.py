@@ -31,13 +31,13 @@ class Pass(Step):
         self.meet(batches)
         tables, own, share = self.exchange(batches)
         empty = [torch.zeros(0, device=owner.device)] * len(own)
-        out = self.trying(lambda: [self._decode(tables, batch) for batch in own], empty)
+        out = self.trying(lambda: owner.call.within(self.values, lambda: [self._decode(tables, b) for b in own]), empty)
         self.vote(torch.zeros(()))
         assert self.tie is not None, "an exchange leaves a tie"
         return self._finite_scores([scores + self.tie for scores in self._gather(out, share.blocks)])
 
     def _decode(self, tables: dict[str, Tensor], batch: TupleBatch) -> Tensor:
-        scores = self.owner.call.using(self.decoder_values(), "decode", tables, batch)
+        scores = self.owner.module.decode(tables, batch)
         if not isinstance(scores, Tensor) or scores.dim() == 0 or scores.size(0) != len(batch):
             got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(f"decode(rows, tuples) must return [{len(batch)}, ...] for so many tuples (got {got})")
@@ -66,7 +66,8 @@ class Pass(Step):
         else:
             self.meet(targets)
             tables, own, _ = self.exchange(targets)
-            part = self.trying(lambda: self._part(tables, own, data), torch.zeros((), device=owner.device))
+            alone = torch.zeros((), device=owner.device)
+            part = self.trying(lambda: owner.call.within(self.values, lambda: self._part(tables, own, data)), alone)
             cells = self.cells(targets)
             assert self.tie is not None, "an exchange leaves a tie"
             total = self.vote(part + self.tie)
@@ -77,13 +78,13 @@ class Pass(Step):
 
     def _part(self, tables: dict[str, Tensor], own: Sequence[TupleBatch], data: Any) -> Tensor:
         """Return this rank's part of the loss: its tuples, and what its modalities have alone."""
-        owner = self.owner
+        owner, module = self.owner, self.owner.module
         total = torch.zeros((), dtype=next((t.dtype for t in tables.values()), None), device=owner.device)
         for batch in own:
             if len(batch):
-                total = total + owner.call.using(self.decoder_values(), "target_loss", tables, batch)
+                total = total + module.target_loss(tables, batch)
         for name, factors in self.factors.items():
-            penalty = owner.call.using(self.values, "penalty", name, factors, data)
+            penalty = module.penalty(name, factors, data)
             total = total + penalty.to(owner.device) / owner.plan.replicas
         return total
 
