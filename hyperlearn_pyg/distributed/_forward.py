@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -72,7 +73,7 @@ class Pass(Step):
             assert self.tie is not None, "an exchange leaves a tie"
             total = self.vote(part + self.tie)
             total = total if cells is None else total + cells
-        if owner.on_nonfinite == "ignore" or bool(total.isfinite()):
+        if owner.on_nonfinite == "ignore" or math.isfinite(float(total.detach())):
             return total
         return self._not_finite("loss")
 

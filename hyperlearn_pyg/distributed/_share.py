@@ -117,6 +117,10 @@ def _own_batches(
 
 def to_device(batch: TupleBatch, device: torch.device) -> TupleBatch:
     """Return the batch with its tensors on a device."""
+    tensors = (batch.index, batch.value, batch.weight, *batch.candidates)
+    away = [t for t in tensors if t is not None and t.device != device]
+    if not away and type(batch.mass) is float:
+        return batch
     moved: dict[str, Any] = {
         name: value.to(device, non_blocking=True)
         for name in ("index", "value", "weight", "mass")
