@@ -85,7 +85,8 @@ def make_share(
         entries.append(Tuples(batch.modalities, _of_replica(batch.index.cpu(), sizes, plan, replica), own))
         readers = sum(size > 0 for size in own)
         for modality, items in zip(batch.modalities, batch.candidates, strict=False):
-            counts = tuple(len(items) * (size > 0) for size in own)
+            count = len(items)
+            counts = tuple(count * (size > 0) for size in own)
             entries.append(Tuples((modality,), items.cpu().repeat(readers)[None], counts))
     sizes_of = {name: table.items for name, table in tables.items()}
     layout = Layout(sizes_of, {name: plan.owners[name] for name in tables}, groups)

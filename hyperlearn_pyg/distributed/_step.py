@@ -83,7 +83,7 @@ class Step:
         owner = self.owner
         named = {name: p for name, p in owner.module.named_parameters() if p.requires_grad}
         if owner.syncing:
-            held = [torch.empty(0) if name in self.shared else p for name, p in named.items()]  # theirs go the first way
+            held = [torch.empty(0) if n in self.shared else p for n, p in named.items()]  # theirs go the first way
             pending = held if owner.unsynced else ()
             self.values = dict(
                 zip(named, sum_grads(list(named.values()), owner.ranks.data, pending=pending), strict=True)
