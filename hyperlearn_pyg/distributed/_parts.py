@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -35,16 +35,20 @@ class Call(Module):
         super().__init__()
         self.module = module
 
-    def forward(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call the method."""
-        return getattr(self.module, method)(*args, **kwargs)
+    def forward(self, function: Callable[[], Any]) -> Any:
+        """Call a function of the module's methods."""
+        return function()
 
     def using(self, values: Mapping[str, Tensor], method: str, *args: Any, **kwargs: Any) -> Any:
         """Call the method with some parameters replaced, by their names in the module."""
+        return self.within(values, lambda: getattr(self.module, method)(*args, **kwargs))
+
+    def within(self, values: Mapping[str, Tensor], function: Callable[[], Any]) -> Any:
+        """Call a function while some parameters are replaced: once for many calls, as replacing them takes time."""
         if not values:
-            return self(method, *args, **kwargs)
+            return function()
         named = {f"module.{name}": value for name, value in values.items()}
-        return functional_call(self, named, (method, *args), kwargs)
+        return functional_call(self, named, (function,))
 
 
 def modality_names(module: Any) -> list[str]:

@@ -110,7 +110,8 @@ def make_share(
         entries.append(Tuples(batch.modalities, _of_replica(batch.index.cpu(), sizes, plan, replica), own))
         readers = sum(size > 0 for size in own)
         for modality, items in zip(batch.modalities, batch.candidates, strict=False):
-            counts = tuple(len(items) * (size > 0) for size in own)
+            count = len(items)
+            counts = tuple(count * (size > 0) for size in own)
             entries.append(Tuples((modality,), items.cpu().repeat(readers)[None], counts))
     sizes_of = {name: table.items for name, table in tables.items()}
     layout = Layout(sizes_of, {name: plan.owners[name] for name in tables}, groups)
@@ -142,6 +143,10 @@ def _own_batches(
 
 def to_device(batch: TupleBatch, device: torch.device) -> TupleBatch:
     """Return the batch with its tensors on a device."""
+    tensors = (batch.index, batch.value, batch.weight, *batch.candidates)
+    away = [t for t in tensors if t is not None and t.device != device]
+    if not away and type(batch.mass) is float:
+        return batch
     moved: dict[str, Any] = {
         name: value.to(device, non_blocking=True)
         for name in ("index", "value", "weight", "mass")

@@ -4,11 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import Parameter
 
 from hyperlearn_pyg.distributed._agreement import RanksDifferError, compare, tables_to_tell, tables_told
 from hyperlearn_pyg.distributed._faults import Fault, describe_fault, name_straggler, raise_together
@@ -83,8 +85,8 @@ class Step:
         owner = self.owner
         named = {name: p for name, p in owner.module.named_parameters() if p.requires_grad}
         if owner.syncing:
-            shared = owner.shared()
-            held = [torch.empty(0) if name in shared else p for name, p in named.items()]  # theirs go the first way
+            nothing = torch.empty(0)  # what waits in shared ones goes the way of the exchange
+            held = [nothing if name in self.shared else p for name, p in named.items()]
             if not owner.unsynced:
                 self.values = dict(zip(named, sum_grads(list(named.values()), owner.ranks.data), strict=True))
             elif named:  # what waits may be of a modality that no tuple of this step names: the anchor reaches it
@@ -128,9 +130,9 @@ class Step:
         width = max((t.width for t in owner.tables.values()), default=1)
         kind = common_type(owner.tables.values())
         rows = self._rows(share, width, kind)
-        shared = {name: self.values.get(name, p) for name, p in owner.shared().items()}
+        shared = {name: self.values.get(name, p) for name, p in self.shared.items()}
         syncing = owner.syncing and torch.is_grad_enabled()
-        pending = list(owner.shared().values()) if owner.unsynced else []
+        pending = list(self.shared.values()) if owner.unsynced else []
         sent = list(shared.values()) if syncing else []
         got = exchange_rows(rows, share.route, owner.ranks.row, sent, pending=pending if syncing else ())
         if syncing:
@@ -226,8 +228,12 @@ class Step:
 
     def decoder_values(self) -> dict[str, Tensor]:
         """Return the parameters to use outside of the encoders."""
-        shared = self.owner.shared()
-        return {name: value for name, value in self.values.items() if name in shared}
+        return {name: value for name, value in self.values.items() if name in self.shared}
+
+    @cached_property
+    def shared(self) -> dict[str, Parameter]:
+        """The trained parameters that every rank holds, by name; looked up once a pass."""
+        return self.owner.shared()
 
     def trying(self, function: Any, otherwise: Any) -> Any:
         """Return what a function returns; keep what it raises, and return ``otherwise``."""

@@ -120,6 +120,7 @@ class ModalityParallel(Held):
         self.steps = 0
         self.syncing, self.unsynced = True, False
         self.stopping, self.stop_requested = False, False
+        self._has_loss = isinstance(module, LossModule)  # which looks for every method: too slow for every step
         self._last: Pass | None = None
         self._shares: tuple[list[Any], Share] | None = None
 
@@ -186,15 +187,16 @@ class ModalityParallel(Held):
             RankLostError: a rank died or does not answer.
             ValueError: the ranks differ in their batches or seeds.
         """
-        if not isinstance(self.module, LossModule):
+        if not self._has_loss:
             raise TypeError(
                 f"{type(self.module).__name__} has no loss of its own (see hyperlearn_pyg.typing.LossModule): compute "
                 "one from the scores, model(data, tuples)"
             )
         self.ranks.check()
         with self.ranks.guard():
-            self._last = Pass(self, self._pass_seed(seed))
-            return self._last.loss(data, batch, generator, **kwargs)
+            now = Pass(self, self._pass_seed(seed))
+            self.__dict__["_last"] = now  # past Module's own __setattr__, which takes its time
+            return now.loss(data, batch, generator, **kwargs)
 
     def share(self, batches: Sequence[TupleBatch]) -> Share:
         """Return what this rank scores of some batches; the last one is kept, as full batches come again."""
@@ -213,7 +215,7 @@ class ModalityParallel(Held):
         """Return the seed of a pass; None where nothing is drawn at random."""
         if not self.module.training:
             return None
-        self.steps += 1
+        self.__dict__["steps"] += 1
         return _parts.pass_seed(seed, self.seed, self.steps)
 
     # ------------------------------------------------------------------ training
