@@ -186,7 +186,8 @@ def train(rank: int, world_size: int, spec: dict[str, Any]) -> dict[str, Any]:
     """Train, and go on after an error where that is possible; return a diary.
 
     Spec: folder, steps, faults, options (of the wrapper), group_timeout, port, guard ("backward", "step" or absent),
-    catch (go on after errors), linger (stay so long, or until all others are done), save_every, load, grace, skip (steps left out).
+    catch (go on after errors), linger (stay so long, or until all others are done), save_every, grace, skip (steps
+    left out).
     """
     torch.manual_seed(0)
     folder = Path(spec["folder"])
