@@ -196,12 +196,13 @@ at {bandwidth:.3g} B/s.
 WRAPPER_COLUMNS = ("data", "preset", "plain ms", "wrapped ms", "ratio of medians", "ratio of minima")
 
 
-def wrapper(rounds: int, *, folder: Path, sets: Sequence[str] = ("synthetic", "ml-100k"), steps: int = 20) -> Part:
+def wrapper(rounds: int, *, folder: Path, sets: Sequence[str], steps: int = 20) -> Part:
     """Measure what the wrapper adds to a step in one process."""
     part, cells = Part(), []
     for data in sets:
+        loaded = load(data, folder)
         for preset in ("ratings", "links"):
-            with World(1, Wrapped, data, preset, str(folder / data)) as world:
+            with World(1, Wrapped, loaded, preset) as world:
                 world.ask("measure", 4)
                 told = [world.ask("measure", steps)[0] for _ in range(rounds)]
             plain, wrapped = ([s for row in told for s in row[name]] for name in ("plain", "wrapped"))
@@ -302,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = Workload(items=50, entries=400, batch=64, rank=4, hidden=4, features=4) if args.quick else Workload()
     sizes = (1, 2) if args.quick else SIZES
     sources = ["synthetic"] if args.quick else [name for name in SOURCES if name != "synthetic"]
-    sets = ("synthetic",) if args.quick else ("synthetic", "ml-100k")
+    sets = list(SOURCES)[: 1 if args.quick else 2]
     runs: dict[str, Callable[[], Part]] = {
         "scaling": lambda: scaling(args.rounds, work=work, sizes=sizes),
         "wrapper": lambda: wrapper(args.rounds, folder=args.data, sets=sets, steps=2 if args.quick else 20),

@@ -55,7 +55,7 @@ def test_the_bytes_of_each_step_are_those_of_the_formula(two):
 
 
 def test_what_a_rank_raises_comes_back_with_its_number():
-    with World(2, Raises) as world, pytest.raises(RuntimeError, match="(?s)rank 1 of 2.*not today"):
+    with World(2, Raises) as world, pytest.raises(RuntimeError, match=r"(?s)rank 1 of 2.*not today"):
         world.ask("measure")
 
 
