@@ -24,6 +24,8 @@ from hyperlearn_pyg.training.state import STATE_FOLDER, has_state
 
 FIT = ("fit", "small.toml", "--out", "o", "-q")
 FILES = [STATE_FOLDER, "config.toml", "embeddings", "history.json", "metrics.json", "model.pt", "report.html"]
+PRELOAD = ("hyperlearn_pyg.cli.app",)
+OPTIONS: dict[str, Any] = {"init": False, "limit": 120.0, "grace": 60.0, "preload": PRELOAD}
 MATTERS = ("validation", "test", "best_epoch", "floors", "seed", "rank", "parameters", "preset")
 
 
@@ -89,8 +91,7 @@ def faults(rank: int, kind: str, culprit: str) -> None:
 
 def both(ranks: Any, folder: Path, *arguments: object, fault: str = "", world_size: int = 2, **env: str) -> list[Any]:
     line = tuple(map(str, arguments))
-    options = {"init": False, "env": where(**env), "limit": 90.0}
-    return ranks.run(command, world_size, str(folder), line, fault, **options)  # type: ignore[no-any-return]
+    return ranks.run(command, world_size, str(folder), line, fault, env=where(**env), **OPTIONS)  # type: ignore[no-any-return]
 
 
 def longer(tables: Path) -> None:
@@ -111,7 +112,7 @@ def test_two_ranks_give_what_one_process_gives(ranks, tables, finished):
     )
     placement = json.loads((tables / "o" / "metrics.json").read_text())["placement"]
     assert (placement["processes"], placement["replicas"], placement["devices"]) == (2, 1, ["cpu", "cpu"])
-    assert sorted(sum(placement["groups"], [])) == ["film", "tag", "user"]
+    assert sorted(map(sorted, placement["groups"])) == [["film", "tag"], ["user"]]
     assert "placement" not in json.loads((finished / "metrics.json").read_text())
 
 
@@ -216,9 +217,8 @@ def test_a_launcher_that_starts_anew_goes_on_with_its_own_run_alone(ranks, table
     whole = both(ranks, tables, "fit", "small.toml", "--out", "whole", "-q", TORCHELASTIC_RUN_ID="run")
     assert [rank.code for rank in whole] == [0, 0]
     assert not (tables / "whole" / MARK).exists()
-    options = {"init": False, "limit": 90.0, "grace": 40.0}
     line = (str(tables), FIT, "death on 1")
-    left, dead = ranks.outcomes(command, 2, *line, env=where(TORCHELASTIC_RUN_ID="run"), **options)
+    left, dead = ranks.outcomes(command, 2, *line, env=where(TORCHELASTIC_RUN_ID="run"), **OPTIONS)
     assert (dead.status, left.value.code) == (-signal.SIGKILL, 1)
     assert "error: rank 0: lost rank 1, which holds modality" in left.value.err
     assert "--resume goes on" in left.value.err
