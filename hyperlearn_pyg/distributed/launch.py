@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from hyperlearn_pyg.errors import InputError, RankLostError
 
@@ -82,6 +83,22 @@ def _lost() -> Iterator[None]:
         raise RankLostError(f"another rank has ended or does not answer ({str(error).splitlines()[0]})") from error
 
 
+def _join(launch: Launch, backend: str, limit: datetime.timedelta) -> None:
+    """Make the default process group.
+
+    The ranks of a restart meet apart from those before them: torchrun keeps its store, and with it the addresses of the
+    dead (https://github.com/pytorch/pytorch/issues/135712).
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0":
+        dist.init_process_group(backend, timeout=limit)
+        return
+    found, _, _ = next(rendezvous("env://", launch.rank, launch.world_size, timeout=limit))
+    prefixed: Any = vars(dist)["PrefixStore"]  # public, and named in no __all__
+    store = prefixed(f"restart {attempt}", found)
+    dist.init_process_group(backend, timeout=limit, store=store, rank=launch.rank, world_size=launch.world_size)
+
+
 def launched() -> bool:
     """Tell whether a launcher started several processes of which this is one."""
     return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
@@ -126,7 +143,7 @@ def connected(timeout: float | None = None) -> Iterator[Launch]:
         limit = datetime.timedelta(seconds=TIMEOUT if timeout is None else timeout)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
-            dist.init_process_group(backend, timeout=limit)
+            _join(launch, backend, limit)
         except (RuntimeError, ValueError) as error:
             raise InputError(f"the other ranks cannot be reached: {str(error).splitlines()[0]}") from error
     try:
