@@ -25,6 +25,7 @@ RUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 FIT = ["-m", "hyperlearn_pyg", "fit", "small.toml", "-q", "--out"]
 FILES = [STATE_FOLDER, "config.toml", "embeddings", "history.json", "metrics.json", "model.pt", "report.html"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONWARNINGS": "ignore"}
+PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 PATIENCE = 240
 
 
