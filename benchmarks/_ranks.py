@@ -1,14 +1,12 @@
-"""Ranks that stay alive between measurements, each a process of its own, of which one works at a time.
-
-What ranks on machines of their own would not share, caches and the way to the memory, they do not share here either: a
-lock goes to another rank whenever the one that has it waits for a message.
-"""
+"""Ranks that stay alive between measurements, each a process of its own."""
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import multiprocessing
 import os
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,8 +16,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from typing_extensions import Self
-
-from hyperlearn_pyg.distributed.wire import Wire
 
 #: What the server imports once, before it forks ranks from itself. (It finds no modules beside a script.)
 PRELOAD = ["hyperlearn_pyg.cli.plan", "hyperlearn_pyg.cli.source", "torch.distributed"]
@@ -45,12 +41,9 @@ class World:
         store = os.path.join(self._folder.name, "store")
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
-        self._lock = context.Lock()  # kept: it goes when the last here forgets it
         for rank in range(size):
             mine, theirs = context.Pipe()
-            process = context.Process(
-                target=_serve, args=(theirs, self._lock, rank, size, store, make, arguments), daemon=True
-            )
+            process = context.Process(target=_serve, args=(theirs, rank, size, store, make, arguments), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(mine)
@@ -83,9 +76,19 @@ class World:
             pipe.send((method, arguments))
         return self._answers()
 
-    def _answers(self) -> list[Any]:
-        out, errors = [], []
+    def in_turn(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method on one rank after the other, while the rest sleeps; return what each gave. See :meth:`ask`."""
+        self.ready()
+        out = []
         for rank, pipe in enumerate(self._pipes):
+            pipe.send((method, arguments))
+            out += self._answers([rank])
+        return out
+
+    def _answers(self, ranks: Sequence[int] | None = None) -> list[Any]:
+        out, errors = [], []
+        for rank in range(len(self._pipes)) if ranks is None else ranks:
+            pipe = self._pipes[rank]
             try:
                 good, value = pipe.recv() if pipe.poll(LIMIT) else (False, "no answer in time")
             except EOFError:
@@ -111,41 +114,34 @@ class World:
         self.close()
 
 
+def keep_memory() -> None:
+    """Let the allocator of this process keep what is freed: pages that fault anew make times that vary with the load.
+
+    This is the setting "tuned" of ``harness.ALLOCATORS``, for a process that runs already.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 def _serve(
-    pipe: Connection, lock: Any, rank: int, size: int, store: str, make: Callable[..., Any], arguments: Sequence[Any]
+    pipe: Connection, rank: int, size: int, store: str, make: Callable[..., Any], arguments: Sequence[Any]
 ) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    _give_way(lock)
     try:
         if size > 1:
             limit = datetime.timedelta(seconds=LIMIT)
             dist.init_process_group(
                 "gloo", store=dist.FileStore(store, size), rank=rank, world_size=size, timeout=limit
             )
-        with lock:
-            served = make(rank, size, *arguments)
+        served = make(rank, size, *arguments)
         pipe.send((True, None))
         while True:
             method, values = pipe.recv()
-            with lock:
-                value = getattr(served, method)(*values)
-            pipe.send((True, value))
+            pipe.send((True, getattr(served, method)(*values)))
     except EOFError:  # the asking process has ended
         pass
     except BaseException:
         pipe.send((False, traceback.format_exc()))
-
-
-def _give_way(lock: Any) -> None:
-    """Let go of the lock in every collective."""
-    collective = Wire._timed
-
-    def released(wire: Wire, *arguments: Any) -> None:
-        lock.release()
-        try:
-            collective(wire, *arguments)
-        finally:
-            lock.acquire()
-
-    Wire._timed = released  # type: ignore[method-assign]

@@ -27,7 +27,7 @@ class Raises:
 @pytest.fixture(scope="module")
 def two() -> Iterator[World]:
     with World(2, Trainer, TOY) as world:
-        world.ask("measure", 1)  # the ranks agree on what they do in the first step, which the formula leaves out
+        world.ask("live")  # the ranks agree on what they do in the first step, which the formula leaves out
         yield world
 
 
@@ -47,11 +47,17 @@ def test_a_rank_that_makes_its_own_part_makes_the_same():
 
 
 def test_the_bytes_of_each_step_are_those_of_the_formula(two):
-    for rows in two.ask("measure", 3):
-        for row in rows:
-            assert (row["rows"], row["sent"]) == (row["rows_formula"], row["sent_formula"])
-            assert row["rows"] > 0
-            assert row["cpu"] > 0
+    for row in [row for _ in range(3) for row in two.ask("live")]:
+        assert (row["rows"], row["sent"]) == (row["rows_formula"], row["sent_formula"])
+        assert row["rows"] > 0
+        assert row["live"] > 0
+
+
+def test_a_rank_takes_its_last_step_again_alone(two):
+    sent = [row["sent"] for row in two.ask("live")]
+    assert all(len(times) == 3 and min(times) > 0 for times in two.in_turn("alone", 3))
+    assert all(row["messages"] > 0 for row in two.ask("messages", 2))
+    assert min(sent) > 0
 
 
 def test_what_a_rank_raises_comes_back_with_its_number():
