@@ -54,7 +54,7 @@ def test_tables_of_order_two_and_three(cli, tables):
     out = tables / "runs" / "small"
     found = metrics(out)
     assert found["test"]["relations"].keys() == {"rates", "tags"}
-    assert found["test"]["relations"]["tags"].keys() == {"auc", "ap", "mrr", "hits@10"}
+    assert found["test"]["relations"]["tags"].keys() == {"auc", "ap", "mrr", "hits@1", "hits@3", "hits@10", "slots"}
     assert found["versions"]["torch"] == torch.__version__
     users = pq.read_table(out / "embeddings" / "user.parquet")
     assert users.column_names == ["id", "name", "vector"]
