@@ -81,8 +81,8 @@ def attribution_floors(
 ) -> dict[str, dict[str, float | dict[str, float]]]:
     """Return the metrics of :func:`evaluate_attribution` for what needs no model, counted in the splits before.
 
-    ``popularity`` (item counts), ``pair counts`` and ``naive Bayes`` (add-one smoothing of each given slot); the last
-    is hard to beat where few slots are told.
+    ``popularity`` (item counts); of three slots and more also ``pair counts`` and ``naive Bayes`` (with add-one
+    smoothing of each given slot), which is hard to beat where few slots are told.
 
     Args:
         data: as in :func:`evaluate_attribution`, as are the others.

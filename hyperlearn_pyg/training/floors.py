@@ -25,8 +25,8 @@ def floors(
     """Score what needs no model, on the same entries and the same corrupted tuples as :func:`evaluate`.
 
     * relations with values: the mean of the known entries, and regularised item biases;
-    * 0/1 relations: counts of the items among the known entries (``item counts``); these and the counts of pairs of
-      items (``pair counts``); and, for the ranks alone, naive Bayes of a slot's item given the others.
+    * 0/1 relations: counts of the items among the known entries (``item counts``); of three slots and more also the
+      counts of pairs of items (``pair counts``) and, for the ranks alone, naive Bayes of an item given the others.
 
     Args:
         data: the data.
@@ -76,7 +76,7 @@ def _link_floors(data: MultiModalHeteroData, name: str, split: str, **options: A
         return {}
     known = every[:, split_positions(data, name, SPLITS)]
     methods: dict[str, SlotScorer] = {"item counts": CountScorer(seen, sizes)}
-    if len(sizes) > 1:
+    if len(sizes) > 2:  # of two slots, a pair that is known is no question
         methods |= {"pair counts": PairScorer(seen, sizes), "naive Bayes": NaiveBayesScorer(seen, sizes)}
     out = {m: link_metrics(scorer, index, known, sizes, names, **options) for m, scorer in methods.items()}
     return {m: metrics for m, metrics in out.items() if metrics}

@@ -101,7 +101,8 @@ def recommendation_floors(
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of :func:`evaluate_recommendation` for what needs no model, counted in the splits before.
 
-    ``popularity`` (item counts: one list for all contexts), ``pair counts`` and ``naive Bayes`` of the given slots.
+    ``popularity`` (item counts: one list for all contexts); of three slots and more also ``pair counts`` and ``naive
+    Bayes`` of the given slots (of two, pairs that are known are no candidates, and both are popularity).
 
     Args:
         data: as in :func:`evaluate_recommendation`, as are the others.
@@ -129,7 +130,7 @@ def floor_scorers(question: Question) -> dict[str, SlotScorer]:
     """Return what fills a slot from counts among the entries of the splits before."""
     seen, sizes = question.seen, question.relation.sizes
     out: dict[str, SlotScorer] = {"popularity": CountScorer(seen, sizes)}
-    if question.given:
+    if question.given and len(sizes) > 2:
         out["pair counts"] = PairScorer(seen, sizes, question.given)
         out["naive Bayes"] = NaiveBayesScorer(seen, sizes, question.given)
     return out

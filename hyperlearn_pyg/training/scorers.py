@@ -12,6 +12,11 @@ from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
 from hyperlearn_pyg.ops.kruskal import cp_score
 from hyperlearn_pyg.training._rows import find_ranges
 
+#: A pair that was never seen counts as so many.
+_UNSEEN = 0.1
+#: Weight of item counts beside those of pairs: they decide where pairs do not.
+_TIES = 1e-3
+
 
 class SlotScorer(Protocol):
     """What fills a slot: a model, or a floor that needs none."""
@@ -82,7 +87,10 @@ class CountScorer:
 
 
 class PairScorer(CountScorer):
-    r"""Item and pair counts: :math:`\sum_s \log(1 + n_s[i_s]) + \sum_{s < t} \log(1 + n_{st}[i_s, i_t])`.
+    r"""Pair counts: :math:`\sum_{s < t} \log(1 + 10\, n_{st}[i_s, i_t])`, and item counts where these are equal.
+
+    That is :math:`\log(n_{st} + 0.1)` up to a constant: a pair that was never seen weighs heavily. Of two slots, a
+    pair that is known is no question, so that item counts alone decide.
 
     Args:
         known: known tuples ``[k, F]``.
@@ -96,14 +104,15 @@ class PairScorer(CountScorer):
 
     def score(self, index: Tensor) -> Tensor:
         """See :class:`TupleScorer`."""
-        out = super().score(index)
+        out = _TIES * super().score(index)
         for s, t in combinations(range(len(index)), 2):
-            out = out + self.counts.pairs(s, t).count(index[s], index[t]).log1p()
+            out = out + (self.counts.pairs(s, t).count(index[s], index[t]) / _UNSEEN).log1p()
         return out
 
     def slot_scores(self, index: Tensor, slot: int) -> Tensor:
         """See :class:`SlotScorer`."""
-        return self.counts.add_pairs(super().slot_scores(index, slot), index, slot, self.given)
+        out = _TIES * super().slot_scores(index, slot)
+        return self.counts.add_pairs(out, index, slot, self.given, _UNSEEN)
 
 
 class NaiveBayesScorer:
@@ -132,7 +141,7 @@ class NaiveBayesScorer:
         for s in self.given:
             if s != slot:
                 base = base - (count + sizes[s]).log()
-        return self.counts.add_pairs(base.repeat(index.size(1), 1), index, slot, self.given)
+        return self.counts.add_pairs(base.repeat(index.size(1), 1), index, slot, self.given, 1.0)
 
 
 class _Counts:
@@ -153,11 +162,11 @@ class _Counts:
             self._pairs[one, other] = _Pairs(self.known[one], self.known[other], self.sizes[other])
         return self._pairs[one, other]
 
-    def add_pairs(self, out: Tensor, index: Tensor, slot: int, given: Collection[int]) -> Tensor:
-        """Add the logarithm of one plus each pair count, of the given items with all of a slot, to ``out [B, N]``."""
+    def add_pairs(self, out: Tensor, index: Tensor, slot: int, given: Collection[int], unit: float) -> Tensor:
+        """Add the logarithm of one plus each pair count over ``unit``, of given items with all, to ``out [B, N]``."""
         for s in given:
             if s != slot:
-                self.pairs(s, slot).add_to(out, index[s])
+                self.pairs(s, slot).add_to(out, index[s], unit)
         return out
 
 
@@ -174,7 +183,7 @@ class _Pairs:
         at, found = rank_in(self.ids, one * self.size + other)
         return self.counts[at] * found if len(self.counts) else found.double()
 
-    def add_to(self, out: Tensor, one: Tensor) -> None:
-        """Add the logarithm of one plus the count of each item of ``one [B]`` with all others to ``out [B, size]``."""
+    def add_to(self, out: Tensor, one: Tensor, unit: float) -> None:
+        """Add the logarithm of one plus the counts over ``unit``, of ``one [B]`` with all others, to ``out``."""
         row, at = find_ranges(self.ids, one * self.size, (one + 1) * self.size)
-        out[row, self.ids[at] % self.size] += self.counts[at].log1p()
+        out[row, self.ids[at] % self.size] += (self.counts[at] / unit).log1p()

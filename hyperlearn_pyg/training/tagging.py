@@ -75,8 +75,8 @@ def tagging_floors(
 ) -> dict[str, dict[str, Any]]:
     """Return the metrics of :func:`evaluate_tagging` for what needs no model, counted in the splits before.
 
-    ``popularity``, ``pair counts`` and ``naive Bayes``. By popularity a concept has one score for all contexts: its
-    average precision is the share of contexts that it is right for.
+    ``popularity``; of three slots and more also ``pair counts`` and ``naive Bayes``. By popularity a concept has one
+    score for all contexts: its average precision is the share of contexts that it is right for.
 
     Args:
         data: as in :func:`evaluate_tagging`, as are the others.
