@@ -37,6 +37,9 @@ def test_synthetic(cli, tmp_path, monkeypatch):
     assert found.keys() >= TIMES | {"validation", "test", "versions", "seed", "floors"}
     assert found["seed"] == 7
     assert found["rank"] == 4
+    probe = found["linear probe"]
+    assert probe.keys() == {f"{m} {key}" for m in ("user", "item", "tag") for key in ("accuracy", "majority")}
+    assert "linear probe: item accuracy" in (out / "report.html").read_text(encoding="utf-8")
     assert found["seconds"] > 0
     assert {"torch", "torch_geometric", "hyperlearn_pyg", "python"} <= found["versions"].keys()
     for split in ("validation", "test"):
