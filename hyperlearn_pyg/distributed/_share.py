@@ -111,7 +111,9 @@ def _own_batches(
         index = next(found)
         candidates = tuple(next(found)[0] for _ in batch.candidates)
         value, weight = (None if t is None else t[part] for t in (batch.value, batch.weight))
-        out.append(replace(batch, index=index, value=value, weight=weight, candidates=candidates))
+        items, named = batch.named()
+        own = replace(batch, index=index, value=value, weight=weight, candidates=candidates)
+        out.append(replace(own, items=items[:, part], candidate_items=named))
     return out
 
 
@@ -119,11 +121,12 @@ def to_device(batch: TupleBatch, device: torch.device) -> TupleBatch:
     """Return the batch with its tensors on a device."""
     moved: dict[str, Any] = {
         name: value.to(device, non_blocking=True)
-        for name in ("index", "value", "weight", "mass")
+        for name in ("index", "value", "weight", "mass", "items")
         if isinstance(value := getattr(batch, name), Tensor) and value.device != device
     }
-    if any(items.device != device for items in batch.candidates):
-        return replace(batch, **moved, candidates=tuple(items.to(device) for items in batch.candidates))
+    for name in ("candidates", "candidate_items"):
+        if any(items.device != device for items in getattr(batch, name)):
+            moved[name] = tuple(items.to(device) for items in getattr(batch, name))
     return replace(batch, **moved) if moved else batch
 
 
