@@ -102,7 +102,8 @@ def _clear_errors(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             message = "out of memory: lower --rank or train.batch_size, or use another --device"
         except KeyboardInterrupt:
-            _note("stopped")
+            if _speaks():
+                _note("stopped")
             raise typer.Exit(130) from None
         _err.print("error:", *_here(), message, style="red", markup=False, highlight=False)
         raise typer.Exit(code)
@@ -115,8 +116,13 @@ def _here() -> list[str]:
     return [f"rank {os.environ['RANK']}:"] if launched() else []
 
 
+def _speaks() -> bool:
+    """Tell whether this process is the one that tells the user what concerns all that were started together."""
+    return not launched() or os.environ["RANK"] == "0"
+
+
 def _say(*words: str) -> None:
-    """Print for the user, where this process is the one that speaks to them."""
+    """Print for the user."""
     print_to = _err if words and words[0] == "note:" else _out
     print_to.print(*words, markup=False, highlight=False)
 
@@ -144,7 +150,7 @@ def _resumable(out: Path) -> Iterator[None]:
     except (InputError, ImportError):
         raise
     except BaseException:
-        if has_state(out):
+        if _speaks() and has_state(out):
             _note(f"note: the training is kept in '{out}': the same command with --resume goes on")
         raise
 
@@ -166,13 +172,17 @@ def fit_command(
     device: Annotated[str | None, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1' ...")] = None,
     devices: Annotated[
         str | None,
-        typer.Option(help="Spread the modalities over these devices of one process, as 'cuda:0,cuda:1' or 'cpu,cpu'."),
+        typer.Option(
+            help="Spread the modalities over these devices of one process, as 'cuda:0,cuda:1' or 'cpu,cpu'; "
+            "under torchrun, the device of each rank."
+        ),
     ] = None,
     replicas: Annotated[
-        int | None, typer.Option(help="Under torchrun: length of the data axis; chosen if left out.", min=1)
+        int | None,
+        typer.Option(help="Under torchrun: ranks that share each group of modalities; chosen if left out.", min=1),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Under torchrun: seconds that a rank is waited for; 600 if left out.")
+        float | None, typer.Option(help="Under torchrun: seconds that a rank is waited for; 600 if left out.", min=1)
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of ml-100k: u1 ... u5, ua, ub.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the training state in --out.")] = False,

@@ -112,7 +112,7 @@ def run_fit(
         if trained is None:
             return result, {}
         with tempfile.TemporaryDirectory(prefix=".results.", dir=out) as folder:
-            metrics = _write_results(Path(folder), *trained, config, result)
+            metrics = _write_results(Path(folder), *trained, config, result, _placement(model))
             _publish(Path(folder), out)
         prune_states(out, keep=1)
     return result, metrics
@@ -140,14 +140,32 @@ def _publish(folder: Path, out: Path) -> None:
         path.replace(target)
 
 
+def _placement(model: HyperLearn | ModalityParallel) -> dict[str, Any] | None:
+    """Return who held what, for ``metrics.json``."""
+    if not isinstance(model, ModalityParallel):
+        return None
+    plan = model.plan
+    return {
+        "processes": model.ranks.world_size,
+        "groups": [list(group) for group in plan.groups],
+        "replicas": plan.replicas,
+        "devices": list(plan.devices),
+    }
+
+
 def _write_results(
-    out: Path, source: Source, model: HyperLearn, config: TrainConfig, result: FitResult
+    out: Path,
+    source: Source,
+    model: HyperLearn,
+    config: TrainConfig,
+    result: FitResult,
+    placement: dict[str, Any] | None,
 ) -> dict[str, Any]:
     began = time.perf_counter()
     device = next(model.parameters()).device
     with torch.no_grad():
         factors = model(copy.copy(source.data).to(device))
-    metrics = _metrics(source, model, config, result)
+    metrics = _metrics(source, model, config, result, placement)
     save_config(out, source, model, config)
     save_embeddings(out / "embeddings", source.data, model, factors)
     save_model(out / MODEL_FILE, model, factors)
@@ -166,7 +184,9 @@ def _has_test(source: Source) -> bool:
     return any(len(split_positions(source.data, name, ("test",))) for name in source.data.hyperedge_types)
 
 
-def _metrics(source: Source, model: HyperLearn, config: TrainConfig, result: FitResult) -> dict[str, Any]:
+def _metrics(
+    source: Source, model: HyperLearn, config: TrainConfig, result: FitResult, placement: dict[str, Any] | None
+) -> dict[str, Any]:
     return {
         "validation": result.validation,
         "test": evaluate(model, source.data, "test", seed=config.seed) if _has_test(source) else {},
@@ -181,6 +201,7 @@ def _metrics(source: Source, model: HyperLearn, config: TrainConfig, result: Fit
         "device": str(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
+        **({} if placement is None else {"placement": placement}),
     }
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hyperlearn_pyg._io import new_folders
 from hyperlearn_pyg.cli.fit import CONFIG_FILE, build, check_out, run_fit
 from hyperlearn_pyg.cli.plan import plan_of
 from hyperlearn_pyg.cli.source import Source, load_source
 from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.distributed import Launch, ModalityParallel, ModalityPlan, local_data
-from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.errors import InputError, ModalityError
 from hyperlearn_pyg.nn import HyperLearn
 from hyperlearn_pyg.training import FitResult, TrainConfig
+from hyperlearn_pyg.training.parallel import pick_device
 from hyperlearn_pyg.training.state import STATE_FOLDER, has_state
 
 T = TypeVar("T")
@@ -75,9 +79,15 @@ def run_job(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
 
     Raises:
         InputError: the input is at fault on this rank.
-        OtherRankError: it is at fault on another one.
+        OtherRankError: it is at fault on another one, or on all of them and rank 0 says so.
     """
-    job = replace(job, resume=launch.tell(_on_first(launch, lambda: _check(job, launch))))
+    with _claimed(job, launch) as resume:
+        return _run(replace(job, resume=resume), launch)
+
+
+def _run(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
+    if launch.world_size == 1 and job.replicas not in (None, 1):
+        raise InputError(f"--replicas: one process has no ranks to share a modality (got {job.replicas})")
     loaded = _in_turn(launch, job.load)
     for note in loaded.notes if launch.first else ():
         job.say("note:", note)
@@ -98,43 +108,70 @@ def run_job(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
             return None
         return (job.load() if launch.world_size > 1 else loaded), model
 
-    found = run_fit(loaded, spread, config, job.out, whole=whole, **_options(job))
-    if launch.first:
-        (job.out / MARK).unlink(missing_ok=True)
-        if found[1]:
-            found[1]["ranks"] = {"world_size": launch.world_size, "groups": [list(g) for g in spread.plan.groups]}
-    return found
+    try:
+        return run_fit(loaded, spread, config, job.out, whole=whole, **_options(job))
+    except (InputError, ModalityError) as error:  # raised on every rank alike
+        if launch.first:
+            raise
+        raise OtherRankError from error
 
 
 def _options(job: Job) -> dict[str, Any]:
     return {"resume": job.resume, "progress": job.progress, "tensorboard": job.tensorboard}
 
 
-def _check(job: Job, launch: Launch) -> bool:
+@contextmanager
+def _claimed(job: Job, launch: Launch) -> Iterator[bool]:
+    """Check the output directory; yield whether to go on from the state there, the same on every rank.
+
+    A launcher that starts its ranks anew after a failure starts the same command again. A mark tells the new ranks that
+    what lies there is of their own run, so that they go on with it.
+    """
+    resume: bool = launch.tell(_on_first(launch, lambda: _check(job)))
+    launcher = _launcher()
+    if launcher is None or not launch.first:
+        yield resume
+        return
+    mark = job.out / MARK
+    with new_folders(job.out):
+        mark.write_text(launcher)
+        try:
+            yield resume
+        except BaseException as error:
+            if isinstance(error, (InputError, OtherRankError)) or not has_state(job.out):
+                mark.unlink(missing_ok=True)
+            raise
+        mark.unlink(missing_ok=True)
+
+
+def _check(job: Job) -> bool:
     """Check the output directory; tell whether to go on from the state there."""
-    if launch.restarts and (job.out / MARK).is_file() and (job.out / MARK).read_text() == _launcher():
-        if has_state(job.out):
-            return True
-        shutil.rmtree(job.out / STATE_FOLDER, ignore_errors=True)  # begun by the attempt that failed
-        (job.out / CONFIG_FILE).unlink(missing_ok=True)
-        return False
-    check_out(job.out, resume=job.resume)
-    if launch.world_size > 1:
-        job.out.mkdir(parents=True, exist_ok=True)
-        (job.out / MARK).write_text(_launcher())
-    return job.resume
+    mark = job.out / MARK
+    if not (mark.is_file() and mark.read_text() == _launcher()):
+        check_out(job.out, resume=job.resume)
+        return job.resume
+    if has_state(job.out):
+        return True
+    shutil.rmtree(job.out / STATE_FOLDER, ignore_errors=True)  # begun by the attempt that failed
+    (job.out / CONFIG_FILE).unlink(missing_ok=True)
+    return False
 
 
-def _launcher() -> str:
-    """Return what stays the same when a launcher starts its ranks anew, and is another one for the next launcher."""
-    run = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return f"{run} {socket.gethostname()} {os.getppid()}"
+def _launcher() -> str | None:
+    """Name the torchrun that started this process: the same when it starts its ranks anew, and of no other one."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    parent, began = os.getppid(), ""
+    with suppress(OSError, IndexError):  # Linux: numbers of processes come again, times of their start do not
+        began = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{os.environ['TORCHELASTIC_RUN_ID']} {socket.gethostname()} {parent} {began}"
 
 
 def _spread(job: Job, launch: Launch, loaded: Source) -> tuple[ModalityParallel, TrainConfig]:
     """Build what this rank holds; rank 0 plans."""
     places = launch.world_size if launch.world_size > 1 else len(job.devices)
-    devices = _devices(job, launch, loaded.train.get("device", "auto"))
+    own = _on_all(launch, lambda: _devices(job, launch, loaded.train.get("device", "auto")))
+    devices: list[str] = list(chain.from_iterable(launch.gather(own)))
 
     def plan_first() -> tuple[HyperLearn, TrainConfig, str]:
         model, config = build(loaded)
@@ -157,13 +194,21 @@ def _spread(job: Job, launch: Launch, loaded: Source) -> tuple[ModalityParallel,
 
 
 def _devices(job: Job, launch: Launch, named: str) -> list[str]:
-    """Return the device of each rank, or of each place of this process."""
-    if launch.world_size == 1:
-        return list(job.devices)
-    if job.devices and len(job.devices) not in (1, launch.world_size):
-        raise InputError(f"--devices: expected one device, or one for each of {launch.world_size} ranks")
-    own = job.devices[launch.rank % len(job.devices)] if job.devices else named
-    return [str(device) for device in launch.gather(launch.device(own))]
+    """Return the device of this rank, or those of this process; they are there."""
+    if job.devices and "device" in job.values.get("train", {}):
+        raise InputError("--devices: takes the place of --device: leave one of them out")
+    if job.devices and launch.world_size > 1 and len(job.devices) not in (1, launch.world_size):
+        raise InputError(
+            f"--devices: expected one device, or one for each of {launch.world_size} ranks (got {len(job.devices)})"
+        )
+    own = job.devices
+    if launch.world_size > 1:
+        own = (launch.device(own[launch.rank % len(own)] if own else named),)
+    try:
+        return [str(pick_device(device)) for device in own]
+    except InputError as error:
+        option = "--devices" if job.devices else "--device"
+        raise InputError(str(error).replace("train.device", option, 1)) from error
 
 
 def _on_first(launch: Launch, function: Callable[[], T]) -> T | None:

@@ -21,6 +21,10 @@ _WAYS = {
 }
 
 
+class RanksDifferError(ValueError):
+    """The ranks differ in what must be the same; raised by all of them at the same place."""
+
+
 def agree(ranks: Ranks, values: Mapping[str, Any]) -> None:
     """Check that all ranks have the same values.
 
@@ -35,7 +39,7 @@ def compare(told: Sequence[Mapping[str, Any]]) -> None:
     for key, value in told[0].items():
         for rank, other in enumerate(told):
             if other.get(key) != value:
-                raise ValueError(
+                raise RanksDifferError(
                     f"the ranks differ in {key!r}: rank 0 has {value}, rank {rank} has {other.get(key)}. All must have "
                     f"the same: {_WAYS.get(key, 'build the model alike everywhere')}"
                 )

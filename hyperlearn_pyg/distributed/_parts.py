@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -18,9 +18,14 @@ from hyperlearn_pyg.distributed.planner import ModalityPlanner
 from hyperlearn_pyg.errors import did_you_mean
 from hyperlearn_pyg.ops.seeds import derive_seed, draw_seed
 
+if TYPE_CHECKING:
+    from hyperlearn_pyg.distributed.ranks import Ranks
+
 _STATISTICS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d, torch.nn.SyncBatchNorm)
 _DROPOUTS = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d, torch.nn.AlphaDropout)
 PREFIX = "encoders."
+#: Name of the empty parameter that a rank without parameters gives its optimizer.
+INERT = "<none>"
 
 
 class Call(Module):
@@ -30,16 +35,20 @@ class Call(Module):
         super().__init__()
         self.module = module
 
-    def forward(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call the method."""
-        return getattr(self.module, method)(*args, **kwargs)
+    def forward(self, function: Callable[[], Any]) -> Any:
+        """Call a function of the module's methods."""
+        return function()
 
     def using(self, values: Mapping[str, Tensor], method: str, *args: Any, **kwargs: Any) -> Any:
         """Call the method with some parameters replaced, by their names in the module."""
+        return self.within(values, lambda: getattr(self.module, method)(*args, **kwargs))
+
+    def within(self, values: Mapping[str, Tensor], function: Callable[[], Any]) -> Any:
+        """Call a function while some parameters are replaced: once for many calls, as replacing them takes time."""
         if not values:
-            return self(method, *args, **kwargs)
+            return function()
         named = {f"module.{name}": value for name, value in values.items()}
-        return functional_call(self, named, (method, *args), kwargs)
+        return functional_call(self, named, (function,))
 
 
 def modality_names(module: Any) -> list[str]:
@@ -218,6 +227,23 @@ def extended(plan: ModalityPlan, name: str, group: int | None) -> ModalityPlan:
         raise ValueError(f"'group' must be below {len(held)}, the number of groups of ranks (got {group})")
     groups = tuple((*m, name) if g == group else m for g, m in enumerate(plan.groups))
     return replace(plan, groups=groups, loads=(), relations=())
+
+
+def add_together(
+    ranks: Ranks, module: Any, name: str, encoder: Module | None, here: bool, kwargs: Mapping[str, Any]
+) -> None:
+    """Add an encoder on every rank; what one of them refuses is an error on all."""
+    fault: Exception | None = None
+    try:
+        add_encoder(module, name, encoder, here, kwargs)
+    except (ValueError, TypeError) as error:
+        fault = error
+    told = ranks.tell(None if fault is None else str(fault))
+    texts = [f"rank {rank}: {text}" for rank, text in enumerate(told) if text is not None]
+    if fault is not None:
+        raise fault
+    if texts:
+        raise ValueError(f"modality {name!r} was not added on all ranks: {texts[0]}")
 
 
 def add_encoder(module: Any, name: str, encoder: Module | None, here: bool, kwargs: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
 
@@ -61,6 +61,31 @@ def as_batch(tuples: Any) -> TupleBatch:
         ) from error
 
 
+def batches_key(batches: Sequence[TupleBatch], tables: Mapping[str, Table]) -> list[Any]:
+    """Return all that :func:`make_share` makes of batches, to be compared by :func:`same_key`."""
+    key: list[Any] = [dict(tables)]
+    for batch in batches:
+        for field in fields(batch):
+            value = getattr(batch, field.name)
+            parts = value if field.name == "candidates" else (value,)
+            key += [(part, part._version) if isinstance(part, Tensor) else part for part in parts]
+    return key
+
+
+def same_key(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Tell whether two keys are of the same tensors, unchanged since, and of the same other values."""
+
+    def held(entry: Any) -> bool:
+        return isinstance(entry, tuple) and len(entry) > 0 and isinstance(entry[0], Tensor)
+
+    def same(a: Any, b: Any) -> bool:
+        if held(a) or held(b):
+            return held(a) and held(b) and a[0] is b[0] and bool(a[1] == b[1])
+        return bool(a == b)
+
+    return len(one) == len(other) and all(map(same, one, other))
+
+
 def digest(batches: Sequence[TupleBatch]) -> str:
     """Return a checksum of the tuples, by which ranks see whether they drew the same ones."""
     total = 0
@@ -85,7 +110,8 @@ def make_share(
         entries.append(Tuples(batch.modalities, _of_replica(batch.index.cpu(), sizes, plan, replica), own))
         readers = sum(size > 0 for size in own)
         for modality, items in zip(batch.modalities, batch.candidates, strict=False):
-            counts = tuple(len(items) * (size > 0) for size in own)
+            count = len(items)
+            counts = tuple(count * (size > 0) for size in own)
             entries.append(Tuples((modality,), items.cpu().repeat(readers)[None], counts))
     sizes_of = {name: table.items for name, table in tables.items()}
     layout = Layout(sizes_of, {name: plan.owners[name] for name in tables}, groups)
@@ -119,6 +145,10 @@ def _own_batches(
 
 def to_device(batch: TupleBatch, device: torch.device) -> TupleBatch:
     """Return the batch with its tensors on a device."""
+    tensors = (batch.index, batch.value, batch.weight, *batch.candidates)
+    away = [t for t in tensors if t is not None and t.device != device]
+    if not away and type(batch.mass) is float:
+        return batch
     moved: dict[str, Any] = {
         name: value.to(device, non_blocking=True)
         for name in ("index", "value", "weight", "mass", "items")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -18,12 +18,12 @@ class Streams:
         self._made: dict[tuple[torch.device, str], torch.cuda.Stream] = {}
         self._used: list[torch.cuda.Stream] = []
 
-    @contextmanager
-    def on(self, device: torch.device, name: str) -> Iterator[None]:
+    def on(self, device: torch.device, name: str) -> AbstractContextManager[None]:
         """Run a block on the stream of a modality, after what its device was given before."""
-        if not self.enabled or device.type != "cuda":
-            yield
-            return
+        return self._on(device, name) if self.enabled and device.type == "cuda" else nullcontext()
+
+    @contextmanager
+    def _on(self, device: torch.device, name: str) -> Iterator[None]:
         key = (device, name)
         if key not in self._made:
             self._made[key] = torch.cuda.Stream(device)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.errors import InputError, RankLostError
 
 #: Seconds that a rank is waited for, where nothing else is said: a rank may read its data for minutes.
 TIMEOUT = 600.0
@@ -26,13 +26,11 @@ class Launch:
         rank: number of this process.
         world_size: number of processes.
         local_rank: number of this process on its machine.
-        restarts: how often the launcher has started all of them anew after a failure.
     """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    restarts: int = 0
 
     @property
     def first(self) -> bool:
@@ -40,19 +38,29 @@ class Launch:
         return self.rank == 0
 
     def tell(self, value: Any) -> Any:
-        """Return what rank 0 told; every rank must ask."""
+        """Return what rank 0 told; every rank must ask.
+
+        Raises:
+            RankLostError: a rank has ended or does not answer.
+        """
         if self.world_size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        with _lost():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Return what every rank told, in order of rank."""
+        """Return what every rank told, in order of rank; every rank must ask.
+
+        Raises:
+            RankLostError: a rank has ended or does not answer.
+        """
         if self.world_size == 1:
             return [value]
         box: list[Any] = [None] * self.world_size
-        dist.all_gather_object(box, value)
+        with _lost():
+            dist.all_gather_object(box, value)
         return box
 
     def device(self, name: str = "auto") -> str:
@@ -65,9 +73,18 @@ class Launch:
         return f"cuda:{self.local_rank % count}" if count else "cpu"
 
 
+@contextmanager
+def _lost() -> Iterator[None]:
+    """Say in our words that a message failed: the rank at fault has said why."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankLostError(f"another rank has ended or does not answer ({str(error).splitlines()[0]})") from error
+
+
 def launched() -> bool:
     """Tell whether a launcher started several processes of which this is one."""
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 @contextmanager
@@ -86,18 +103,18 @@ def connected(timeout: float | None = None) -> Iterator[Launch]:
         yield Launch()
         return
     numbers = {}
-    for key, default in (
-        ("RANK", None),
-        ("WORLD_SIZE", None),
-        ("LOCAL_RANK", "0"),
-        ("TORCHELASTIC_RESTART_COUNT", "0"),
-    ):
-        text = os.environ.get(key, default)
-        if text is None or not text.isdigit():
+    for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        text = os.environ.get(key, "0")
+        if not text.isdigit():
             raise InputError(
                 f"the environment variable {key} must be a whole number (got {text!r}): start with torchrun"
             )
         numbers[key] = int(text)
+    if numbers["RANK"] >= numbers["WORLD_SIZE"]:
+        raise InputError(
+            f"the environment variable RANK must be below WORLD_SIZE (got {numbers['RANK']} and "
+            f"{numbers['WORLD_SIZE']}): start with torchrun"
+        )
     for key in ("MASTER_ADDR", "MASTER_PORT"):
         if key not in os.environ:
             raise InputError(

@@ -287,6 +287,8 @@ def _send_side(
     size, keys = last - first, [torch.empty(0, dtype=torch.long)]
     for entry, places in zip(tuples, slots, strict=True):
         own = [s for s, place in enumerate(places) if layout.owners[layout.names[place]] == rank]
+        if not own:
+            continue
         local = _keys(entry.index[own], [places[s] for s in own], layout) - first
         keys.append((local + _scorers(entry, layout.world_size) * size).flatten())
     found, _ = _distinct(torch.cat(keys), layout.world_size * size)

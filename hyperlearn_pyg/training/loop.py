@@ -194,16 +194,17 @@ class _Trainer:
     def _train_step(self, inputs: Any, keep: Mapping[str, Tensor] | None, batch: Batch, number: int) -> float:
         seed = derive_seed(self.config.seed, self.at.phase, self.at.epoch, number)
         compute = self.parallel.compute
-        with torch.random.fork_rng(devices=[compute] if compute.type == "cuda" else []), self.parallel.guard():
-            torch.manual_seed(seed)
-            generator = torch.Generator().manual_seed(seed)
-            try:
+        devices = [compute] if compute.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices), self.parallel.guard():
+                torch.manual_seed(seed)
+                generator = torch.Generator().manual_seed(seed)
                 with torch.autocast(compute.type, torch.bfloat16, enabled=self.autocast):
                     loss = self.model.loss(inputs, batch, keep=keep, generator=generator)
-            except NonFiniteError as error:  # of several ranks: it names the modality
-                raise self._diverged(str(error), self.at.epoch + 1) from error
-            self.optimizer.zero_grad()
-            loss.backward()
+                self.optimizer.zero_grad()
+                loss.backward()
+        except NonFiniteError as error:  # of several ranks: it names the modality
+            raise self._diverged(str(error), self.at.epoch + 1) from error
         value = loss.item()
         if not math.isfinite(value):
             raise self._diverged(f"the loss became {value}", self.at.epoch + 1)
@@ -300,8 +301,9 @@ class _Trainer:
             self._restore()
         except InputError as error:
             fault = error
-        if self.parallel.any(fault is not None):  # else the others would wait for this rank in the first step
-            raise fault or InputError(f"the training state in '{self.out}' does not fit the model of another rank")
+        told = self.parallel.fault(None if fault is None else str(fault))
+        if told is not None:  # else the others would wait for this rank in the first step
+            raise InputError(told) from fault
         self.fresh = False
 
     def _restore(self) -> None:

@@ -146,6 +146,10 @@ class Parallel(Protocol):
         """Tell whether some rank says so."""
         ...
 
+    def fault(self, text: str | None) -> str | None:
+        """Return what is wrong on the first rank where something is; the same on every rank."""
+        ...
+
     def evaluate(
         self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, *, known: Sequence[str], seed: int
     ) -> dict[str, dict[str, float]]:
@@ -190,6 +194,10 @@ class Alone:
     def any(self, flag: bool) -> bool:
         """See :class:`Parallel`."""
         return flag
+
+    def fault(self, text: str | None) -> str | None:
+        """See :class:`Parallel`."""
+        return text
 
     def evaluate(
         self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, *, known: Sequence[str], seed: int

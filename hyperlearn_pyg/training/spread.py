@@ -67,6 +67,10 @@ class Spread:
         """See :class:`Parallel`."""
         return self.model.any(flag)
 
+    def fault(self, text: str | None) -> str | None:
+        """See :class:`Parallel`."""
+        return next((told for told in self.model.ranks.tell(text) if told is not None), None)
+
     def evaluate(
         self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, *, known: Sequence[str], seed: int
     ) -> dict[str, dict[str, float]]:
