@@ -67,7 +67,7 @@ def batches_key(batches: Sequence[TupleBatch], tables: Mapping[str, Table]) -> l
     for batch in batches:
         for field in fields(batch):
             value = getattr(batch, field.name)
-            parts = value if field.name == "candidates" else (value,)
+            parts = value if isinstance(value, tuple) else (value,)
             key += [(part, part._version) if isinstance(part, Tensor) else part for part in parts]
     return key
 

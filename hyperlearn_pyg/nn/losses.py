@@ -300,7 +300,8 @@ def candidate_loss(
     named = [table.index_select(0, own) for table, own in zip(rows, index, strict=True)]
     count = index.size(1)
     if count == 0:
-        return decoder.score_rows(named).sum()
+        nothing = decoder.score_rows(named).sum()
+        return nothing if decoder.counts is None else nothing + decoder.counts(known).sum()
     drawn = [decoder.columns(s, t.index_select(0, candidates[s])) for s, t in enumerate(rows)]
     tables = _Candidates(drawn, candidates, names)
     chunk = max(1, min(_CHUNK, _CELLS // max((c.numel() for c in candidates), default=1)))

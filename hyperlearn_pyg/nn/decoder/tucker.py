@@ -67,7 +67,7 @@ class TuckerDecoder(KruskalDecoder):
             return factors @ self.core.to(factors.dtype).reshape(self.rank, -1)
         before, after = self.rank ** (slot - 1), self.rank ** (self.order - 1 - slot)
         wide = factors[:, None, :, None].expand(-1, before, -1, after)
-        return wide.reshape(factors.size(0), -1)
+        return wide.reshape(factors.size(0), before * self.rank * after)
 
     def norm_of(self, rows: list[Tensor]) -> Tensor:
         r"""Return the norm over all cells from the core and one Gram matrix a slot; no columns are formed.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter, ParameterList
+from torch.nn import Parameter
 from torch.nn import functional as F
 
 from hyperlearn_pyg.nn.encoder.relation import RelationEncoder
@@ -55,7 +55,7 @@ class LevelConvEncoder(RelationEncoder):
         node_dropout: float = 0.0,
     ) -> None:
         super().__init__(
-            [(levels, 0) for levels, _ in channels],
+            [(levels, in_channels or hidden) for levels, _ in channels],  # the tables are maps of the items' signal
             out_channels,
             in_channels=in_channels,
             hidden=hidden,
@@ -65,10 +65,7 @@ class LevelConvEncoder(RelationEncoder):
             node_dropout=node_dropout,
         )
         self.channels = tuple(channels)
-        width = in_channels or hidden
-        self.tables = ParameterList(Parameter(torch.empty(levels, width, hidden)) for levels, _ in channels)
-        self.weight = None if in_channels else Parameter(torch.empty(num_items, hidden))
-        self.reset_parameters()
+        self.weight = None if in_channels else Parameter(0.1 * torch.randn(num_items, hidden))
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh."""
@@ -92,10 +89,10 @@ class LevelConvEncoder(RelationEncoder):
         levels, width = table.size(0), table.size(2)
         values = None if keep is None else keep.to(table.dtype)
         node_scale = safe_inverse(inc.row_degree(values).to(table.dtype), 0.5)[:, None]
-        degree = inc.col_degree(values).view(levels, -1).sum(0)
+        degree = inc.col_degree(values).view(levels, inc.size[1] // levels).sum(0)
         scale = safe_inverse(degree.to(table.dtype))
         if self.training and self.node_dropout:
             scale = F.dropout(scale, self.node_dropout)
-        means = spmm(inc, node_scale * x, values, transpose=True).view(levels, -1, x.size(1))
+        means = spmm(inc, node_scale * x, values, transpose=True).view(levels, degree.numel(), x.size(1))
         edges = scale[:, None] * torch.bmm(means, table.cumsum(0))
-        return node_scale * spmm(inc, edges.view(-1, width), values)
+        return node_scale * spmm(inc, edges.view(inc.size[1], width), values)
