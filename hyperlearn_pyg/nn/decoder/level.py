@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class LevelDecoder(KruskalDecoder):
 
     Attributes:
         level: the table :math:`V` ``[L, C]``, a parameter; the same for all ranks of a model that is spread.
-        values: the value of each level ``[L]``, a buffer.
+        values: the value of each level ``[L]``, a buffer (between the boundaries at first).
         prior: the log of the share of each level ``[L]``, a buffer.
 
     Shapes:
@@ -55,7 +56,7 @@ class LevelDecoder(KruskalDecoder):
         with torch.no_grad():
             width = base.columns(0, torch.zeros(1, base.in_channels, dtype=like.dtype)).size(1)
         self.level = Parameter(torch.empty(self.num_levels, width))
-        self.register_buffer("values", torch.arange(float(self.num_levels)))
+        self.register_buffer("values", torch.tensor(_midpoints(self.boundaries)))
         self.register_buffer("prior", torch.zeros(self.num_levels))
         self.reset_parameters()
 
@@ -148,3 +149,12 @@ class LevelDecoder(KruskalDecoder):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base!r}, levels={self.num_levels})"
+
+
+def _midpoints(boundaries: Sequence[float]) -> list[float]:
+    """Return a value inside each level; the first and the last are as wide as their neighbours."""
+    if not boundaries:
+        return [0.0]
+    gaps = [b - a for a, b in pairwise(boundaries)] or [1.0]
+    middle = [(a + b) / 2 for a, b in pairwise(boundaries)]
+    return [boundaries[0] - gaps[0] / 2, *middle, boundaries[-1] + gaps[-1] / 2]

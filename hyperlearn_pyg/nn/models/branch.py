@@ -10,6 +10,7 @@ from torch.nn import Module, Parameter
 from torch_geometric.nn.parameter_dict import ParameterDict
 
 from hyperlearn_pyg.nn.models.inputs import BranchInputs, MessageChannel
+from hyperlearn_pyg.ops.cache import TensorCache
 
 #: What an encoder may ask for, by the name of a parameter of its ``forward``.
 SUPPLIES = (
@@ -172,11 +173,29 @@ def _wanted(encoder: Module) -> tuple[str, ...]:
 
 
 def _hyperedge_index(channels: Sequence[MessageChannel], keep: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    parts, offset = [torch.empty(2, 0, dtype=torch.long, device=device)], 0
-    for channel in channels:
+    """Return the entries that carry messages as one index, the same tensor for the same ``keep``.
+
+    So what a layer derives from it (its compressed incidence) is made once an epoch, whatever the steps.
+    """
+    if not channels:
+        return torch.empty(2, 0, dtype=torch.long, device=device)
+    masks = [keep.get(channel.relation) for channel in channels]
+    if torch.compiler.is_compiling():
+        return _join(channels, masks)
+    indices = [channel.incidence.index for channel in channels]
+    key = tuple((channel.incidence.size, mask is None) for channel, mask in zip(channels, masks, strict=True))
+    watched = (*indices, *(mask for mask in masks if mask is not None))
+    return _JOINED.get(watched, key, lambda: _join(channels, masks))
+
+
+def _join(channels: Sequence[MessageChannel], masks: Sequence[Tensor | None]) -> Tensor:
+    parts, offset = [], 0
+    for channel, mask in zip(channels, masks, strict=True):
         index = channel.incidence.index.long()
-        mask = keep.get(channel.relation)
         index = index if mask is None else index[:, mask.bool()]
         parts.append(torch.stack([index[0], index[1] + offset]))
         offset += channel.incidence.size[1]
     return torch.cat(parts, dim=1)
+
+
+_JOINED: TensorCache[Tensor] = TensorCache()
