@@ -11,7 +11,6 @@ import torch
 from hyperlearn_pyg import HyperLearn, MultiModalHeteroData
 from hyperlearn_pyg.datasets import SyntheticMultiModal
 from hyperlearn_pyg.nn import HypergraphConv
-
 from hyperlearn_pyg.training import TrainConfig
 from hyperlearn_pyg.training.steps import epoch_plan
 
