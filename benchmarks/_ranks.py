@@ -1,11 +1,14 @@
-"""Ranks that stay alive between measurements, each a process of its own, all of them on one core."""
+"""Ranks that stay alive between measurements, each a process of its own, of which one works at a time.
+
+What ranks on machines of their own would not share, caches and the way to the memory, they do not share here either: a
+lock goes to another rank whenever the one that has it waits for a message.
+"""
 
 from __future__ import annotations
 
 import datetime
 import multiprocessing
 import os
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,13 +19,12 @@ import torch
 import torch.distributed as dist
 from typing_extensions import Self
 
+from hyperlearn_pyg.distributed.wire import Wire
+
 #: What the server imports once, before it forks ranks from itself. (It finds no modules beside a script.)
 PRELOAD = ["hyperlearn_pyg.cli.plan", "hyperlearn_pyg.cli.source", "torch.distributed"]
 #: Seconds that an answer may take.
 LIMIT = 300.0
-#: The core of all ranks. One at a time has it: neither caches nor memory are shared by ranks that run together, as
-#: they would not be on machines of their own, while the other core is left to whatever else runs here.
-CORE = 0
 
 
 class World:
@@ -43,9 +45,12 @@ class World:
         store = os.path.join(self._folder.name, "store")
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
+        self._lock = context.Lock()  # kept: it goes when the last here forgets it
         for rank in range(size):
             mine, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, rank, size, store, make, arguments), daemon=True)
+            process = context.Process(
+                target=_serve, args=(theirs, self._lock, rank, size, store, make, arguments), daemon=True
+            )
             process.start()
             theirs.close()
             self._pipes.append(mine)
@@ -53,7 +58,7 @@ class World:
         self._made = False
 
     def ready(self) -> Self:
-        """Wait until every rank has made its object, and bind it to the core; until then all cores are used.
+        """Wait until every rank has made its object.
 
         Raises:
             RuntimeError: some rank raised, died, or gave no answer in time.
@@ -107,31 +112,40 @@ class World:
 
 
 def _serve(
-    pipe: Connection, rank: int, size: int, store: str, make: Callable[..., Any], arguments: Sequence[Any]
+    pipe: Connection, lock: Any, rank: int, size: int, store: str, make: Callable[..., Any], arguments: Sequence[Any]
 ) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    _give_way(lock)
     try:
         if size > 1:
             limit = datetime.timedelta(seconds=LIMIT)
             dist.init_process_group(
                 "gloo", store=dist.FileStore(store, size), rank=rank, world_size=size, timeout=limit
             )
-        served = make(rank, size, *arguments)
-        _bind()
+        with lock:
+            served = make(rank, size, *arguments)
         pipe.send((True, None))
         while True:
             method, values = pipe.recv()
-            pipe.send((True, getattr(served, method)(*values)))
+            with lock:
+                value = getattr(served, method)(*values)
+            pipe.send((True, value))
     except EOFError:  # the asking process has ended
         pass
     except BaseException:
         pipe.send((False, traceback.format_exc()))
 
 
-def _bind() -> None:
-    """Bind all threads of this process to the core, those of the process group too."""
-    if sys.platform == "linux":
-        core = {sorted(os.sched_getaffinity(0))[CORE]}
-        for thread in os.listdir("/proc/self/task"):
-            os.sched_setaffinity(int(thread), core)
+def _give_way(lock: Any) -> None:
+    """Let go of the lock in every collective."""
+    collective = Wire._timed
+
+    def released(wire: Wire, *arguments: Any) -> None:
+        lock.release()
+        try:
+            collective(wire, *arguments)
+        finally:
+            lock.acquire()
+
+    Wire._timed = released  # type: ignore[method-assign]

@@ -7,7 +7,6 @@ import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from torch import Tensor
 from hyperlearn_pyg import HyperLearn, ModalityParallel, ModalityPlan, MultiModalHeteroData
 from hyperlearn_pyg.cli.plan import make_plan
 from hyperlearn_pyg.cli.source import Source
-from hyperlearn_pyg.datasets import MovieLens100K, SyntheticMultiModal
 from hyperlearn_pyg.distributed.route import Layout, Tuples, distinct_rows
 from hyperlearn_pyg.distributed.traffic import exchanged_bytes, reduced_bytes, split_batch, vote_bytes
 from hyperlearn_pyg.nn.models import build
@@ -245,22 +243,20 @@ class Wrapped:
     """A plain module and its like in a :class:`ModalityParallel` of one process: their steps in turn.
 
     Args:
-        data: ``"synthetic"`` or ``"ml-100k"``.
-        preset: of the model. ``"links"`` takes MovieLens as 0/1.
-        root: folder of the raw data of MovieLens.
+        data: the data; ``preset`` "links" takes it as 0/1.
+        preset: of the model.
     """
 
-    def __init__(self, rank: int, size: int, data: str, preset: str, root: str) -> None:
+    def __init__(self, rank: int, size: int, data: MultiModalHeteroData, preset: str) -> None:
         del rank, size
-        loaded = SyntheticMultiModal()[0] if data == "synthetic" else MovieLens100K(root)[0]
         if preset == "links":
-            for name in loaded.hyperedge_types:
-                loaded[name].pop("value", None)
+            for name in data.hyperedge_types:
+                data[name].pop("value", None)
         torch.manual_seed(SEED)
-        plain = HyperLearn.from_data(loaded, preset=preset)
+        plain = HyperLearn.from_data(data, preset=preset)
         self.models: dict[str, Any] = {"plain": plain, "wrapped": ModalityParallel(copy.deepcopy(plain))}
         self.config = TrainConfig.from_preset(preset, epochs=1)
-        self.inputs = plain.prepare(loaded, ("train",))
+        self.inputs = plain.prepare(data, ("train",))
         self.optimizers = {
             name: torch.optim.Adam(model.parameters(), lr=self.config.lr, fused=True)
             for name, model in self.models.items()
@@ -282,8 +278,3 @@ class Wrapped:
                 optimizer.step()
                 seconds[name].append(time.process_time() - began)
         return seconds
-
-
-def data_root(folder: Path, name: str) -> str:
-    """Return the folder of one raw data set."""
-    return str(folder / name)

@@ -2,8 +2,8 @@
 
 * scaling: a ring of modalities, one a rank, at a fixed number of targets a step and order 2: time of the processor per
   rank and step, bytes sent beside the plan's formula, and the plain module with all modalities as contrast. Ranks are
-  processes on **one** core, so that they run one at a time; what is counted is the time of the processor of each
-  (of all its threads), not the wall. The times of a step on real machines are modelled from it;
+  processes that work **one at a time**; what is counted is the time of the processor of each (of all its threads), not
+  the wall. The times of a step on real machines are modelled from it;
 * wrapper: the plain loop and a ``ModalityParallel`` of one process, in turn;
 * memory: peak of a rank that is given the data of its own modality alone, beside the planner's estimate;
 * metrics: the same test metrics from the plain loop and from a rank a modality, on data of orders 2, 3 and 4.
@@ -181,13 +181,14 @@ def _waiting(part: Part, work: Workload, size: int, late: float = 0.3) -> None:
 SCALING_NOTE = """
 Relation r ties modality r to the next one, in a ring, so that every modality has two slots, whatever their number; one
 modality alone is tied to itself in two roles. {work}. Ratings: half of the entries carry messages, the targets are of
-the other half; links: 100 candidates a slot. A step is loss, backward pass and Adam; batches are drawn before. All
-ranks of all worlds live on one core and the worlds take their steps in turn. Per rank the median over its steps
-(`least`: the minimum); max and mean are over ranks. `threads`: the part of it on other threads than the main one, that
-is gloo's. Bytes: of one rank and step, the most over ranks, everything counted; a ring is assumed for sums. `exchange`:
-wall time within collectives, most of it **waiting for ranks that share the core**: no measure of a network. Modelled,
-not measured: the busiest rank's processor time, plus for each message M - 1 latencies of {latency:g} s, plus the bytes
-at {bandwidth:.3g} B/s. The start factors are random here.
+the other half; links: 100 candidates a slot. A step is loss, backward pass and Adam; batches are drawn before, start
+factors are random. One rank works at a time (a lock goes to another when it waits for a message), and the worlds take
+their steps in turn. Per rank the median over its steps (`least`: the minimum); max and mean are over ranks. `threads`:
+the part of it on other threads than the main one, that is gloo's, which wake up a hundred times a second of waiting.
+Bytes: of one rank and step, the most over ranks, of all kinds; a ring is assumed for sums. `exchange`: wall time within
+collectives, nearly all of it **waiting for the turns of the other ranks**: no measure of a network. Modelled, not
+measured: the processor time of the busiest rank, plus for each message M - 1 latencies of {latency:g} s, plus the bytes
+at {bandwidth:.3g} B/s.
 """
 
 # ---------------------------------------------------------------------- wrapper
@@ -195,12 +196,13 @@ at {bandwidth:.3g} B/s. The start factors are random here.
 WRAPPER_COLUMNS = ("data", "preset", "plain ms", "wrapped ms", "ratio of medians", "ratio of minima")
 
 
-def wrapper(rounds: int, *, folder: Path, sets: Sequence[str] = ("synthetic", "ml-100k"), steps: int = 20) -> Part:
+def wrapper(rounds: int, *, folder: Path, sets: Sequence[str], steps: int = 20) -> Part:
     """Measure what the wrapper adds to a step in one process."""
     part, cells = Part(), []
     for data in sets:
+        loaded = load(data, folder)
         for preset in ("ratings", "links"):
-            with World(1, Wrapped, data, preset, str(folder / data)) as world:
+            with World(1, Wrapped, loaded, preset) as world:
                 world.ask("measure", 4)
                 told = [world.ask("measure", steps)[0] for _ in range(rounds)]
             plain, wrapped = ([s for row in told for s in row[name]] for name in ("plain", "wrapped"))
@@ -301,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = Workload(items=50, entries=400, batch=64, rank=4, hidden=4, features=4) if args.quick else Workload()
     sizes = (1, 2) if args.quick else SIZES
     sources = ["synthetic"] if args.quick else [name for name in SOURCES if name != "synthetic"]
-    sets = ("synthetic",) if args.quick else ("synthetic", "ml-100k")
+    sets = list(SOURCES)[: 1 if args.quick else 2]
     runs: dict[str, Callable[[], Part]] = {
         "scaling": lambda: scaling(args.rounds, work=work, sizes=sizes),
         "wrapper": lambda: wrapper(args.rounds, folder=args.data, sets=sets, steps=2 if args.quick else 20),

@@ -235,11 +235,11 @@ def _on_all(launch: Launch, function: Callable[[], T]) -> T:
         value.append(function())
     except Exception as error:
         fault = error
-    well = all(launch.gather(fault is None))
-    if fault is not None:
+    told = launch.gather(None if fault is None else str(fault))
+    if fault is not None and str(fault) not in told[: launch.rank]:
         raise fault
-    if not well:
-        raise OtherRankError
+    if any(text is not None for text in told):  # of several with the same fault the first one says so
+        raise OtherRankError from fault
     return value[0]
 
 

@@ -15,7 +15,7 @@ _WAYS = {
     "hyperlearn_pyg": "install the same version everywhere",
     "world size": "start all ranks with one command",
     "plan": "make the plan on one rank, save it, and pass it to all",
-    "tuples": "draw the batches with the same seed on every rank",
+    "tuples": "draw the batches with the same seed on every rank, and give a RelationLoader rank=0, world_size=1",
     "seed": "call torch.manual_seed with one number on every rank, or pass seed=",
     "mode": "call train() or eval() on every rank",
 }

@@ -87,6 +87,18 @@ def launched() -> bool:
     return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
+def _meeting_place(launch: Launch, limit: datetime.timedelta) -> Any:
+    """Return the store in which the ranks find each other.
+
+    torchrun may keep one store for all its attempts: without a part of its own an attempt would find there the
+    addresses of ranks that have ended (https://github.com/pytorch/pytorch/issues/135712).
+    """
+    named: Any = vars(dist)  # the package names its public 'rendezvous' and 'PrefixStore' in no __all__
+    store, _, _ = next(iter(named["rendezvous"]("env://", launch.rank, launch.world_size, timeout=limit)))
+    store.set_timeout(limit)
+    return named["PrefixStore"](f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
 @contextmanager
 def connected(timeout: float | None = None) -> Iterator[Launch]:
     """Join the processes that were started together, for the length of a block; alone where there is no launcher.
@@ -126,7 +138,8 @@ def connected(timeout: float | None = None) -> Iterator[Launch]:
         limit = datetime.timedelta(seconds=TIMEOUT if timeout is None else timeout)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
-            dist.init_process_group(backend, timeout=limit)
+            store = _meeting_place(launch, limit)
+            dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.world_size, timeout=limit)
         except (RuntimeError, ValueError) as error:
             raise InputError(f"the other ranks cannot be reached: {str(error).splitlines()[0]}") from error
     try:

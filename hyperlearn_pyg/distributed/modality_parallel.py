@@ -49,6 +49,11 @@ class ModalityParallel(Held):
         loss.backward()
         optimizer.step()
 
+    When a rank dies, hangs or raises, the others raise an error that names it and its modalities; see :meth:`guard` for
+    what they cannot see. Then start anew: :meth:`load` takes the newest whole checkpoint. Under ``torchrun
+    --max-restarts`` set ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``, or the new ranks may be given the addresses of the
+    dead ones (`pytorch#135712 <https://github.com/pytorch/pytorch/issues/135712>`_).
+
     Args:
         module: meets :class:`~hyperlearn_pyg.typing.ModalityModule`, or :class:`~hyperlearn_pyg.typing.LossModule` for
             :meth:`loss`. It is kept, not copied; encoders of other ranks are taken out of it.

@@ -5,8 +5,8 @@ import datetime
 import json
 import os
 import re
+import secrets
 import socket
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,9 +21,6 @@ from hyperlearn_pyg.distributed._board import Board, served
 from hyperlearn_pyg.distributed.plan import ModalityPlan
 from hyperlearn_pyg.distributed.wire import CommStats, Wire
 from hyperlearn_pyg.errors import ParallelError, RankLostError
-
-#: How many wrappers there were, by the name of their group: all its ranks count alike.
-_made: Counter[str] = Counter()
 
 
 class Ranks:
@@ -95,8 +92,9 @@ class Ranks:
         if "nccl" in dist.get_backend(world) and "cpu" not in str(dist.get_backend_config(world)):
             self.control = self._wire(self._new(self.members, "gloo"))
         store, host = self._store(world)
-        number = _made[world.group_name] = _made[world.group_name] + 1
-        self._board = Board(store, f"hyperlearn/{number}", self.rank, host)
+        # a name that no attempt before has used: torchrun may keep the store over restarts, with the notes of the dead
+        name = self.tell(secrets.token_hex(8) if self.rank == 0 else None)[0]
+        self._board = Board(store, f"hyperlearn_pyg/{name}", self.rank, host)
 
     def settle(self, plan: ModalityPlan) -> None:
         """Take the place that a plan gives this rank; all ranks have agreed on it."""
@@ -244,6 +242,8 @@ class Ranks:
         if self.rank in lost:
             return f"the others gave up {self.describe([self.rank])}: it did not answer in time ({first})", [self.rank]
         missing = lost or [rank for rank in range(self.world_size) if rank not in {*notes, self.rank}]
+        if self._board is None and self.world_size > 2:
+            return f"a message between the ranks failed before they could ask one another ({first})", []
         host = self._board.host if self._board is not None and self._board.gone else None
         if not lost and host not in (None, self.rank) and self.world_size > 2:
             text = f"lost {self.describe([host])}: it died or does not answer, and nobody else can be asked without it"

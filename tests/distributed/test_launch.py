@@ -44,6 +44,15 @@ def test_ranks_by_the_variables_of_a_launcher(ranks: Any) -> None:
         assert found[rank] == (Launch(rank, 2, 5), rank == 0, told, False)
 
 
+def test_a_new_attempt_finds_no_addresses_of_the_one_before(ranks: Any) -> None:
+    """The store of a launcher may be one for all attempts."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    for attempt in ("0", "1"):
+        env = {**there, "TORCHELASTIC_RESTART_COUNT": attempt}
+        assert [rank[1] for rank in ranks.run(talk, 2, init=False, env=env)] == [True, False]
+
+
 def in_a_group(rank: int, world_size: int) -> Any:
     with connected() as launch:
         told = launch.gather(rank)
