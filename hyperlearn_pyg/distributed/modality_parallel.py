@@ -69,7 +69,8 @@ class ModalityParallel(Held):
         check: when the ranks compare their tuples, seeds and sizes: ``"first"`` step, ``"always"`` or ``"never"``.
         on_nonfinite: NaN or infinity in a loss: ``"raise"`` with the names of the modalities, ``"skip"`` the step on
             all ranks (the loss is NaN and its backward leaves no gradient), or ``"ignore"``.
-        timeout: seconds that a rank is waited for; that of the process group where absent.
+        timeout: seconds that a rank is waited for; that of the process group where absent. With data replicas pass it:
+            torch tells nobody what that of a group is, and the groups made for them have torch's half an hour.
 
     Attributes:
         module: the module.

@@ -42,7 +42,8 @@ class Ranks:
     Args:
         process_group: the ranks; the default group where absent, or this process alone where there is none.
         mesh: a mesh with the axes ``("modality", "data")``, or ``("modality",)``, in place of ``process_group``.
-        timeout: seconds that a message may take; the group's own where absent.
+        timeout: seconds that a message may take; the group's own where absent, and torch's default (half an hour with
+            gloo) in the groups that a mesh of modalities and replicas needs besides.
         dtype: what rows and their gradients are sent as.
 
     Attributes:
@@ -85,7 +86,7 @@ class Ranks:
             group = mesh.get_group()
         base: Any = dist.group.WORLD if group is None else group
         whole = len(self.members) == dist.get_world_size(base)
-        self._limit = _limit(base) if self.timeout is None else datetime.timedelta(seconds=self.timeout)
+        self._limit = None if self.timeout is None else datetime.timedelta(seconds=self.timeout)
         self.rank = self.members.index(dist.get_rank())
         world = base if whole and self.timeout is None else self._new(self.members)
         self.world = self.control = self._wire(world)
@@ -286,15 +287,6 @@ def _first_words(error: BaseException) -> str:
     """Return what torch says without the place in its sources and its advice."""
     first = next(iter(str(error).splitlines()), type(error).__name__)
     return re.sub(r"^\[\S+\] ", "", first).partition(". This is typically caused")[0]
-
-
-def _limit(group: Any) -> datetime.timedelta | None:
-    """Return the time-out of a group, for which torch has no public name; None where it cannot be told."""
-    with contextlib.suppress(RuntimeError, AttributeError):
-        kind = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
-        found: datetime.timedelta = group._get_backend(torch.device(kind)).options._timeout
-        return found
-    return None
 
 
 def _members(group: Any, mesh: DeviceMesh | None) -> list[int]:

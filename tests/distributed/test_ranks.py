@@ -241,7 +241,7 @@ def test_meshes_of_four(ranks: Any) -> None:
             assert entry[name][0] == found[0]["world"][0]
             assert entry[name][2:] == (2, 2)
         assert entry["mesh, timeout"][1] == [19.0] * 3
-        assert entry["world"][1] == [21.0] * 3
+        assert entry["world"][1][0] == 21.0  # of the groups made besides, torch's default
         assert entry["timeout"][1] == [17.0] * 3
         if rank % 2 == 0:
             assert entry["half"][1] == [0, 2]
