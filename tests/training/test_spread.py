@@ -30,6 +30,7 @@ from hyperlearn_pyg.training.state import STATE_FOLDER
 runs = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("runs.py"))))
 rows = runs.rows
 CONFIG: TrainConfig = runs.CONFIG.replace(clip_norm=0.5)
+LOADED = {"preload": ("hyperlearn_pyg.datasets", "hyperlearn_pyg.training")}
 TWO = (("user",), ("item", "tag"))
 PLACES = {
     "2 ranks": ModalityPlan(TWO),
@@ -137,9 +138,9 @@ def close(found: list[Any], other: Run, tolerance: float = 1e-10) -> None:
     assert all(rank["state"] == {} for rank in found[1:])
 
 
-@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("local", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_two_ranks_train_as_one_process(ranks: Any, local: bool) -> None:
-    found = ranks.run(spread, 2, PLACES["2 ranks"], "ratings", CONFIG, local)
+    found = ranks.run(spread, 2, PLACES["2 ranks"], "ratings", CONFIG, local, **LOADED)
     close(found, expected())
     assert set(found[0]["own"]) & set(found[1]["own"]) == {n for n in found[0]["state"] if n.startswith("decoders.")}
     assert len(found[0]["own"]) < len(found[0]["state"])
@@ -150,13 +151,13 @@ def test_two_ranks_train_as_one_process(ranks: Any, local: bool) -> None:
 @pytest.mark.parametrize("place", ["2 ranks", "2 replicas"])
 def test_other_presets(ranks: Any, preset: str, place: str) -> None:
     plan = PLACES[place]
-    close(ranks.run(spread, plan.world_size, plan, preset), expected(preset))
+    close(ranks.run(spread, plan.world_size, plan, preset, **LOADED), expected(preset))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["4 ranks", "4 replicas", "2 replicas"])
 def test_four_ranks(ranks: Any, place: str) -> None:
-    close(ranks.run(spread, 4, PLACES[place]), expected())
+    close(ranks.run(spread, 4, PLACES[place], **LOADED), expected())
 
 
 @pytest.mark.slow
@@ -171,14 +172,14 @@ def test_four_ranks(ranks: Any, place: str) -> None:
 )
 def test_other_settings(ranks: Any, change: dict[str, Any]) -> None:
     config = CONFIG.replace(**change)
-    close(ranks.run(spread, 2, PLACES["2 ranks"], "ratings", config), expected("ratings", config))
+    close(ranks.run(spread, 2, PLACES["2 ranks"], "ratings", config, **LOADED), expected("ratings", config))
 
 
 def test_early_stopping_stops_all_ranks(ranks: Any) -> None:
     config = CONFIG.replace(epochs=30, eval_every=1, patience=2, lr=0.3, refit=False)
     whole = expected("ratings", config)
     assert len(whole.result.history) < 30  # it was stopped
-    close(ranks.run(spread, 2, PLACES["2 ranks"], "ratings", config), whole)
+    close(ranks.run(spread, 2, PLACES["2 ranks"], "ratings", config, **LOADED), whole)
 
 
 def alone(**options: Any) -> dict[str, Any]:
@@ -201,10 +202,10 @@ def steps_of(out: Path) -> list[int]:
     return [checkpoint.load(path).step for path in checkpoint.committed(out / STATE_FOLDER)]
 
 
-@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("asked", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stop_asked_of_one_rank_and_the_way_on_in_one_process(ranks: Any, tmp_path: Path, asked: int) -> None:
     """All ranks stop after the same step; plain and over devices the run ends as the undisturbed one."""
-    parts = ranks.run(stopped, 2, str(tmp_path), asked, 6)
+    parts = ranks.run(stopped, 2, str(tmp_path), asked, 6, **LOADED)
     assert [part["result"].interrupted for part in parts] == [True, True]
     assert parts[0]["steps"] == parts[1]["steps"] <= 7
     assert steps_of(tmp_path)[0] == parts[0]["steps"]
@@ -224,7 +225,7 @@ def resumed(rank: int, world_size: int, plan: ModalityPlan, out: str) -> Any:
         return {**spread(rank, world_size, plan, out=out, resume=True), "told": [str(w.message) for w in told]}
 
 
-@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("damaged", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_plain_run_goes_on_over_two_ranks(ranks: Any, tmp_path: Path, damaged: bool) -> None:
     """From the newest checkpoint or, where that one is damaged, all ranks from the one before."""
     assert plain(out=tmp_path, stop=6).result.interrupted
@@ -232,7 +233,7 @@ def test_a_plain_run_goes_on_over_two_ranks(ranks: Any, tmp_path: Path, damaged:
     assert newest == 6
     if damaged:
         flip_a_bit(next(checkpoint.committed(tmp_path / STATE_FOLDER)[0].glob("part-*")))
-    found = ranks.run(resumed, 2, PLACES["2 ranks"], str(tmp_path))
+    found = ranks.run(resumed, 2, PLACES["2 ranks"], str(tmp_path), **LOADED)
     assert [rank["steps"] for rank in found] == [expected().steps - (before if damaged else newest)] * 2
     assert [len(rank["told"]) for rank in found] == [int(damaged), 0]
     close(found, expected())
@@ -246,8 +247,8 @@ def flip_a_bit(path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_go_on_as_four(ranks: Any, tmp_path: Path) -> None:
-    ranks.run(stopped, 2, str(tmp_path), 1, 5)
-    close(ranks.run(resumed, 4, PLACES["2 replicas"], str(tmp_path)), expected())
+    ranks.run(stopped, 2, str(tmp_path), 1, 5, **LOADED)
+    close(ranks.run(resumed, 4, PLACES["2 replicas"], str(tmp_path), **LOADED), expected())
 
 
 # ---------------------------------------------------------------- faults
@@ -305,7 +306,7 @@ def leave(rank: int, end: Any) -> Any:
 
 @pytest.mark.parametrize(("kind", "says"), [("features", r"'tag'.* in epoch 1: lower"), ("weights", "weights became")])
 def test_what_is_not_finite_is_told_alike_on_all_ranks(ranks: Any, tmp_path: Path, kind: str, says: str) -> None:
-    found = ranks.run(fails, 2, kind, str(tmp_path))
+    found = ranks.run(fails, 2, kind, str(tmp_path), **LOADED)
     assert found[0][:2] == found[1][:2]
     assert found[0][0] == "InputError"
     assert re.search(says, found[0][1])
@@ -313,7 +314,7 @@ def test_what_is_not_finite_is_told_alike_on_all_ranks(ranks: Any, tmp_path: Pat
 
 def test_a_state_that_one_rank_cannot_use_is_refused_alike_on_all(ranks: Any, tmp_path: Path) -> None:
     plain(out=tmp_path, stop=2)
-    found = ranks.run(fails, 2, "state", str(tmp_path))
+    found = ranks.run(fails, 2, "state", str(tmp_path), **LOADED)
     assert found[0][:2] == found[1][:2]
     assert re.search("InputError.*is that of another model: rank 1 cannot use it", str(found[0]))
 
@@ -321,7 +322,7 @@ def test_a_state_that_one_rank_cannot_use_is_refused_alike_on_all(ranks: Any, tm
 @pytest.mark.filterwarnings("ignore:checkpoint left out.*no COMMIT")
 def test_the_other_rank_does_not_wait_for_one_that_died(ranks: Any, tmp_path: Path) -> None:
     """Neither for its messages nor for its part of the checkpoint; the state from before is whole."""
-    _, dead = ranks.outcomes(fails, 2, "dies", str(tmp_path), grace=40.0)
+    _, dead = ranks.outcomes(fails, 2, "dies", str(tmp_path), grace=40.0, **LOADED)
     assert dead.status == -signal.SIGKILL
     kind, text, seconds = json.loads((tmp_path / "told-0.json").read_text())
     assert kind == "RankLostError"
@@ -331,13 +332,13 @@ def test_the_other_rank_does_not_wait_for_one_that_died(ranks: Any, tmp_path: Pa
     close([alone(out=tmp_path, resume=True)], expected())
 
 
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("there", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_nothing_to_resume(ranks: Any, tmp_path: Path, there: bool) -> None:
     (tmp_path / STATE_FOLDER).mkdir()
     if there:  # but damaged
         plain(out=tmp_path, config=CONFIG.replace(epochs=1, checkpoint_every=9))
         for path in checkpoint.committed(tmp_path / STATE_FOLDER):
             flip_a_bit(next(path.glob("part-*")))
-    found = ranks.run(fails, 2, "resume", str(tmp_path))
+    found = ranks.run(fails, 2, "resume", str(tmp_path), **LOADED)
     assert found[0][:2] == found[1][:2]
     assert found[0][0] == "InputError"
