@@ -1,7 +1,8 @@
-"""Ranks that stay alive between measurements, each a process of its own, all of them on one core."""
+"""Ranks that stay alive between measurements, each a process of its own."""
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import multiprocessing
 import os
@@ -20,9 +21,6 @@ from typing_extensions import Self
 PRELOAD = ["hyperlearn_pyg.cli.plan", "hyperlearn_pyg.cli.source", "torch.distributed"]
 #: Seconds that an answer may take.
 LIMIT = 300.0
-#: The core of all ranks. One at a time has it: neither caches nor memory are shared by ranks that run together, as
-#: they would not be on machines of their own, while the other core is left to whatever else runs here.
-CORE = 0
 
 
 class World:
@@ -53,7 +51,7 @@ class World:
         self._made = False
 
     def ready(self) -> Self:
-        """Wait until every rank has made its object, and bind it to the core; until then all cores are used.
+        """Wait until every rank has made its object.
 
         Raises:
             RuntimeError: some rank raised, died, or gave no answer in time.
@@ -78,9 +76,19 @@ class World:
             pipe.send((method, arguments))
         return self._answers()
 
-    def _answers(self) -> list[Any]:
-        out, errors = [], []
+    def in_turn(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method on one rank after the other, while the rest sleeps; return what each gave. See :meth:`ask`."""
+        self.ready()
+        out = []
         for rank, pipe in enumerate(self._pipes):
+            pipe.send((method, arguments))
+            out += self._answers([rank])
+        return out
+
+    def _answers(self, ranks: Sequence[int] | None = None) -> list[Any]:
+        out, errors = [], []
+        for rank in range(len(self._pipes)) if ranks is None else ranks:
+            pipe = self._pipes[rank]
             try:
                 good, value = pipe.recv() if pipe.poll(LIMIT) else (False, "no answer in time")
             except EOFError:
@@ -106,6 +114,17 @@ class World:
         self.close()
 
 
+def keep_memory() -> None:
+    """Let the allocator of this process keep what is freed: pages that fault anew make times that vary with the load.
+
+    This is the setting "tuned" of ``harness.ALLOCATORS``, for a process that runs already.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 def _serve(
     pipe: Connection, rank: int, size: int, store: str, make: Callable[..., Any], arguments: Sequence[Any]
 ) -> None:
@@ -118,7 +137,6 @@ def _serve(
                 "gloo", store=dist.FileStore(store, size), rank=rank, world_size=size, timeout=limit
             )
         served = make(rank, size, *arguments)
-        _bind()
         pipe.send((True, None))
         while True:
             method, values = pipe.recv()
@@ -127,11 +145,3 @@ def _serve(
         pass
     except BaseException:
         pipe.send((False, traceback.format_exc()))
-
-
-def _bind() -> None:
-    """Bind all threads of this process to the core, those of the process group too."""
-    if sys.platform == "linux":
-        core = {sorted(os.sched_getaffinity(0))[CORE]}
-        for thread in os.listdir("/proc/self/task"):
-            os.sched_setaffinity(int(thread), core)

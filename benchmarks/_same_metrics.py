@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,9 +36,13 @@ class Learnt(NamedTuple):
 
 
 def load(name: str, folder: Path) -> MultiModalHeteroData:
-    """Read one of :data:`SOURCES`."""
+    """Read one of :data:`SOURCES`; nothing is written beside the raw data."""
     source, place = SOURCES[name]
-    return load_source(source, folder / place if place else None).data
+    if source != "ml-100k":
+        return load_source(source, folder / place if place else None).data
+    with tempfile.TemporaryDirectory() as root:
+        (Path(root) / "raw").symlink_to((folder / place).resolve())
+        return load_source(source, Path(root)).data
 
 
 class Learner:

@@ -7,18 +7,18 @@ import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from _ranks import keep_memory
 from torch import Tensor
 
 from hyperlearn_pyg import HyperLearn, ModalityParallel, ModalityPlan, MultiModalHeteroData
 from hyperlearn_pyg.cli.plan import make_plan
 from hyperlearn_pyg.cli.source import Source
-from hyperlearn_pyg.datasets import MovieLens100K, SyntheticMultiModal
 from hyperlearn_pyg.distributed.route import Layout, Tuples, distinct_rows
 from hyperlearn_pyg.distributed.traffic import exchanged_bytes, reduced_bytes, split_batch, vote_bytes
+from hyperlearn_pyg.distributed.wire import Wire
 from hyperlearn_pyg.nn.models import build
 from hyperlearn_pyg.ops.seeds import name_seed
 from hyperlearn_pyg.training import TrainConfig
@@ -83,6 +83,38 @@ def ring(modalities: int, work: Workload, here: Sequence[str] | None = None) -> 
     return data
 
 
+class Tape:
+    """What came out of the messages of a step, so that a rank can take the step again while the others sleep."""
+
+    def __init__(self) -> None:
+        self.mode, self.place = "off", 0
+        self.kept: list[tuple[Any, list[Any], Tensor, Any]] = []
+        live = Wire._timed
+
+        def timed(wire: Wire, kind: str, num_bytes: int, call: Any, *args: Any) -> None:
+            if self.mode == "alone":
+                args[0].copy_(self.kept[self.place][2])  # the first argument is where the message goes
+                self.place += 1
+                return
+            before = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args if self.mode == "live"]
+            live(wire, kind, num_bytes, call, *args)
+            if self.mode == "live":
+                self.kept.append((call, before, args[0].clone(), wire.group))
+
+        Wire._timed = timed  # type: ignore[method-assign]
+
+    def rewind(self, mode: str) -> None:
+        """Start a step: ``"live"`` keeps its messages, ``"alone"`` gives back what was kept."""
+        self.mode, self.place = mode, 0
+        if mode == "live":
+            self.kept = []
+
+    def send(self) -> None:
+        """Send and get the messages that were kept, with nothing in between."""
+        for call, args, _, group in self.kept:
+            call(*args, group=group)
+
+
 class Trainer:
     """Training steps on one of several ranks, a modality each, or of the plain module with all modalities.
 
@@ -95,6 +127,7 @@ class Trainer:
 
     def __init__(self, rank: int, size: int, work: Workload, modalities: int | None = None) -> None:
         self.work, count = work, modalities or size
+        self.prepare_process()
         torch.manual_seed(SEED)
         plan = ModalityPlan([[f"m{number}"] for number in range(size)], exchange="rows")
         here = None if modalities else plan.modalities_of(rank)
@@ -107,7 +140,12 @@ class Trainer:
         self.inputs = self.model.prepare(data, ("train",))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
         self.keep, self.targets = _parts_of(self.inputs.tuples)
+        self.tape = Tape()
         self.number = 0
+
+    def prepare_process(self) -> None:
+        """Set up the allocator before the data is made."""
+        keep_memory()
 
     def _batch(self) -> dict[str, Tensor]:
         """Draw the targets of the next step: of every relation as many."""
@@ -122,45 +160,61 @@ class Trainer:
         """Take one training step."""
         generator = torch.Generator().manual_seed(self.number)
         keep = self.keep if self.work.preset == "ratings" else {}
-        loss = self.model.loss(self.inputs, batch, keep=keep, generator=generator)
+        loss = self.model.loss(self.inputs, batch, keep=keep, generator=generator, seed=self.number)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
 
-    def measure(self, steps: int, late: float = 0.0) -> list[dict[str, Any]]:
-        """Take some steps; return for each what it cost this rank, and what the formula foretells it to send.
+    def live(self, late: float = 0.0) -> dict[str, Any]:
+        """Take the next step with all ranks; return what it cost this one, and what the formula foretells it to send.
 
         Args:
-            steps: number of steps.
-            late: seconds that rank 0 sleeps before each step, so that the others wait for it.
+            late: seconds that rank 0 sleeps before, so that the others wait for it.
+        """
+        self.number += 1
+        self.tape.rewind("live")
+        batch, before = self._batch(), self._sent()
+        if late and self._rank() == 0:
+            time.sleep(late)
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.step(batch)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        row = {key: value - before[key] for key, value in self._sent().items()}
+        return {"live": cpu, "wall": wall, **row, **self._foretold(batch)}
+
+    def alone(self, steps: int) -> list[float]:
+        """Take the last step again, some times and once before that, with the messages that came then.
+
+        Returns:
+            The processor seconds of each.
         """
         out = []
-        for _ in range(steps):
-            batch, before = self._batch(), self._sent()
-            if late and self._rank() == 0:
-                time.sleep(late)
-            wall, cpu, own = time.perf_counter(), time.process_time(), time.thread_time()
+        for _ in range(steps + 1):
+            batch = self._batch()
+            self.tape.rewind("alone")
+            began = time.process_time()
             self.step(batch)
-            cpu, own, wall = time.process_time() - cpu, time.thread_time() - own, time.perf_counter() - wall
-            row = {key: value - before[key] for key, value in self._sent().items()}
-            out.append({"cpu": cpu, "other_threads": cpu - own, "wall": wall, **row, **self._foretold(batch)})
-            self.number += 1
-        return out
+            out.append(time.process_time() - began)
+        return out[1:]
+
+    def messages(self, times: int) -> dict[str, float]:
+        """Send the messages of the last step again, with nothing in between; return seconds for one time."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(times):
+            self.tape.send()
+        return {
+            "messages": (time.process_time() - cpu) / times,
+            "messages_wall": (time.perf_counter() - wall) / times,
+        }
 
     def _rank(self) -> int:
         return self.model.ranks.rank if isinstance(self.model, ModalityParallel) else 0
 
     def _sent(self) -> dict[str, float]:
         if not isinstance(self.model, ModalityParallel):
-            return {"rows": 0, "sent": 0, "calls": 0, "exchange_wall": 0.0}
+            return {"rows": 0, "sent": 0, "calls": 0}
         stats = self.model.comm_stats
-        walls = sum(stats.seconds.values())
-        return {
-            "rows": stats.exchanged,
-            "sent": stats.total,
-            "calls": sum(stats.calls.values()),
-            "exchange_wall": walls,
-        }
+        return {"rows": stats.exchanged, "sent": stats.total, "calls": sum(stats.calls.values())}
 
     def _foretold(self, batch: Mapping[str, Tensor]) -> dict[str, int]:
         """Return the bytes of rows, and of everything, that the plan's formulas give for this batch."""
@@ -227,17 +281,23 @@ def _parts_of(tuples: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, T
 class Memory(Trainer):
     """A trainer that tells how much memory it added to a process that has taken a step of a toy already."""
 
+    before = 0
+
     def __init__(self, rank: int, size: int, work: Workload, modalities: int | None = None) -> None:
         toy = Workload(work.preset, items=20, entries=60, batch=8, rank=2, hidden=2, features=2)
-        Trainer(0, 1, toy, 1).measure(2)  # code is read in, and counts for nothing
+        super().__init__(0, 1, toy, 1)
+        self.added(2)  # code is read in, and counts for nothing
         self.before = self.peak()
         super().__init__(rank, size, work, modalities)
+
+    def prepare_process(self) -> None:
+        """Leave the allocator as it is."""
 
     def added(self, steps: int) -> int:
         """Take some steps; return the bytes by which the peak of the process grew since before the data was made."""
         for _ in range(steps):
-            self.step(self._batch())
             self.number += 1
+            self.step(self._batch())
         return self.peak() - self.before
 
 
@@ -245,22 +305,20 @@ class Wrapped:
     """A plain module and its like in a :class:`ModalityParallel` of one process: their steps in turn.
 
     Args:
-        data: ``"synthetic"`` or ``"ml-100k"``.
-        preset: of the model. ``"links"`` takes MovieLens as 0/1.
-        root: folder of the raw data of MovieLens.
+        data: the data; ``preset`` "links" takes it as 0/1.
+        preset: of the model.
     """
 
-    def __init__(self, rank: int, size: int, data: str, preset: str, root: str) -> None:
+    def __init__(self, rank: int, size: int, data: MultiModalHeteroData, preset: str) -> None:
         del rank, size
-        loaded = SyntheticMultiModal()[0] if data == "synthetic" else MovieLens100K(root)[0]
         if preset == "links":
-            for name in loaded.hyperedge_types:
-                loaded[name].pop("value", None)
+            for name in data.hyperedge_types:
+                data[name].pop("value", None)
         torch.manual_seed(SEED)
-        plain = HyperLearn.from_data(loaded, preset=preset)
+        plain = HyperLearn.from_data(data, preset=preset)
         self.models: dict[str, Any] = {"plain": plain, "wrapped": ModalityParallel(copy.deepcopy(plain))}
         self.config = TrainConfig.from_preset(preset, epochs=1)
-        self.inputs = plain.prepare(loaded, ("train",))
+        self.inputs = plain.prepare(data, ("train",))
         self.optimizers = {
             name: torch.optim.Adam(model.parameters(), lr=self.config.lr, fused=True)
             for name, model in self.models.items()
@@ -282,8 +340,3 @@ class Wrapped:
                 optimizer.step()
                 seconds[name].append(time.process_time() - began)
         return seconds
-
-
-def data_root(folder: Path, name: str) -> str:
-    """Return the folder of one raw data set."""
-    return str(folder / name)

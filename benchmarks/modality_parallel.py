@@ -2,8 +2,8 @@
 
 * scaling: a ring of modalities, one a rank, at a fixed number of targets a step and order 2: time of the processor per
   rank and step, bytes sent beside the plan's formula, and the plain module with all modalities as contrast. Ranks are
-  processes on **one** core, so that they run one at a time; what is counted is the time of the processor of each
-  (of all its threads), not the wall. The times of a step on real machines are modelled from it;
+  processes whose work is measured **one at a time**, with the messages of a real step played back; what is counted is
+  the time of the processor of each, not the wall. The times of a step on real machines are modelled from it;
 * wrapper: the plain loop and a ``ModalityParallel`` of one process, in turn;
 * memory: peak of a rank that is given the data of its own modality alone, beside the planner's estimate;
 * metrics: the same test metrics from the plain loop and from a rank a modality, on data of orders 2, 3 and 4.
@@ -66,13 +66,13 @@ CPU_COLUMNS = (
     "modalities",
     "rank ms, max",
     "mean",
-    "least",
-    "threads ms",
+    "work ms",
+    "messages ms",
+    "all at once ms",
     "plain ms",
     "bytes sent",
     "formula",
-    "messages",
-    "exchange ms",
+    "sent in ms",
     "modelled ms",
     "plain / modelled",
 )
@@ -86,14 +86,14 @@ def scaling(rounds: int, *, work: Workload, sizes: Sequence[int] = SIZES) -> Par
         rows = _measure({str(size): (size, own) for size in sizes}, rounds, plain=True)
         cells = [_cells(rows[str(size)], rows[f"plain {size}"], equal) for size in sizes]
         part.tables.append((f"{preset}: {work.batch:,} targets a step, whatever the modalities", CPU_COLUMNS, cells))
-        ratio = _busiest(rows[str(sizes[-1])]) / _busiest(rows[str(sizes[0])])
+        ratio = _most(rows[str(sizes[-1])]) / _most(rows[str(sizes[0])])
         part.judge(f"CPU per rank, {sizes[0]} to {sizes[-1]} modalities, {preset}", ratio, CPU_MUST, CPU_GOAL)
         part.raw[preset] = rows
     few = replace(work, preset="links", batch=work.batch // sizes[-1])
     ends = {str(size): (size, replace(few, batch=few.batch * size)) for size in (sizes[0], sizes[-1])}
     large = {"large": (4, replace(work, preset="links", first=10))}
     rows = _measure({**ends, **large}, rounds, plain=False)
-    first, last = (_busiest(rows[name]) for name in ends)
+    first, last = (_most(rows[name]) for name in ends)
     part.remarks.append(
         f"Contrast, not judged: links with {few.batch:,} targets a rank, so that the batch grows with the modalities: "
         f"{1e3 * first:.1f} ms a rank and step with {sizes[0]}, {1e3 * last:.1f} ms with {sizes[-1]} "
@@ -112,7 +112,7 @@ def scaling(rounds: int, *, work: Workload, sizes: Sequence[int] = SIZES) -> Par
 
 
 def _measure(worlds: dict[str, tuple[int, Workload]], rounds: int, *, plain: bool) -> dict[str, list[Any]]:
-    """Return for each world the measured steps of each rank; worlds take a few steps in turn, round by round."""
+    """Return for each world a row a round of each rank; the worlds have their turns round by round."""
     with ExitStack() as stack:
         alive = {name: World(size, Trainer, work) for name, (size, work) in worlds.items()}
         if plain:
@@ -120,23 +120,23 @@ def _measure(worlds: dict[str, tuple[int, Workload]], rounds: int, *, plain: boo
         for world in alive.values():
             stack.enter_context(world)
         for world in alive.values():
-            world.ask("measure", 2)
-        found: dict[str, list[Any]] = {}
+            world.ask("live")  # in the first step the ranks agree on what they do; it counts for nothing
+        found: dict[str, list[Any]] = {name: [] for name in alive}
         for _ in range(rounds):
             for name, world in alive.items():
-                told = world.ask("measure", 1 if name.startswith("plain") else 3)
-                for rank, rows in enumerate(told):
-                    found.setdefault(name, [[] for _ in told])[rank] += rows
-        return found
+                told = zip(world.ask("live"), world.in_turn("alone", 2), world.ask("messages", 5), strict=True)
+                rows = [{**live, "work": statistics.fmean(alone), **sent} for live, alone, sent in told]
+                found[name].append([{**row, "cpu": row["work"] + row["messages"]} for row in rows])
+        return {name: list(zip(*rows, strict=True)) for name, rows in found.items()}
 
 
-def _middle(rank: Sequence[dict[str, float]], key: str, pick: Callable[..., float] = statistics.median) -> float:
-    return pick(row[key] for row in rank)
+def _middle(rank: Sequence[dict[str, float]], key: str) -> float:
+    return statistics.median(row[key] for row in rank)
 
 
-def _busiest(ranks: Sequence[Any]) -> float:
-    """Return the time of the processor of a step on the rank that has most."""
-    return max(_middle(rank, "cpu") for rank in ranks)
+def _most(ranks: Sequence[Any], key: str = "cpu") -> float:
+    """Return what a step asks of the rank of which it asks most."""
+    return max(_middle(rank, key) for rank in ranks)
 
 
 def _cells(ranks: Sequence[Any], plain: Sequence[Any], equal: list[int]) -> list[str]:
@@ -145,21 +145,17 @@ def _cells(ranks: Sequence[Any], plain: Sequence[Any], equal: list[int]) -> list
         row["rows"] == row["rows_formula"] and row["sent"] == row["sent_formula"] for rank in ranks for row in rank
     ]
     equal[0], equal[1] = equal[0] + sum(right), equal[1] + len(right)
-    sent, foretold = (max(_middle(rank, key) for rank in ranks) for key in ("sent", "sent_formula"))
-    calls = max(_middle(rank, "calls") for rank in ranks)
-    modelled = _busiest(ranks) + calls * (size - 1) * machine.latency + sent / machine.network_bandwidth
-    whole = _middle(plain[0], "cpu")
+    sent, whole = _most(ranks, "sent"), _middle(plain[0], "cpu")
+    latency = _most(ranks, "calls") * (size - 1) * machine.latency
+    modelled = _most(ranks) + latency + sent / machine.network_bandwidth
+    mean = statistics.fmean(_middle(rank, "cpu") for rank in ranks)
+    times = [_most(ranks), mean, *(_most(ranks, key) for key in ("work", "messages", "live")), whole]
     return [
         str(size),
-        f"{1e3 * _busiest(ranks):.1f}",
-        f"{1e3 * statistics.fmean(_middle(rank, 'cpu') for rank in ranks):.1f}",
-        f"{1e3 * max(_middle(rank, 'cpu', min) for rank in ranks):.1f}",
-        f"{1e3 * max(_middle(rank, 'other_threads') for rank in ranks):.2f}",
-        f"{1e3 * whole:.1f}",
+        *(f"{1e3 * seconds:.1f}" for seconds in times),
         f"{sent:,.0f}",
-        f"{foretold:,.0f}",
-        f"{calls:.0f}",
-        f"{1e3 * max(_middle(rank, 'exchange_wall') for rank in ranks):.1f}",
+        f"{_most(ranks, 'sent_formula'):,.0f}",
+        f"{1e3 * _most(ranks, 'messages_wall'):.1f}",
         f"{1e3 * modelled:.1f}",
         f"{whole / modelled:.2f}",
     ]
@@ -168,9 +164,10 @@ def _cells(ranks: Sequence[Any], plain: Sequence[Any], equal: list[int]) -> list
 def _waiting(part: Part, work: Workload, size: int, late: float = 0.3) -> None:
     """Tell what a rank's processor does while the rank waits for another."""
     with World(size, Trainer, work) as world:
-        world.ask("measure", 2)
-        both = [[_middle(rank, "cpu") for rank in world.ask("measure", 4, wait)[1:]] for wait in (0.0, late)]
-    burnt = statistics.median(b - a for a, b in zip(*both, strict=True)) / late if size > 1 else 0.0
+        world.ask("live")
+        both = [[world.ask("live", wait)[1:] for _ in range(4)] for wait in (0.0, late)]
+    middles = [[_middle(rank, "live") for rank in zip(*rows, strict=True)] for rows in both]
+    burnt = statistics.median(b - a for a, b in zip(*middles, strict=True)) / late
     part.raw["waiting"] = burnt
     part.remarks.append(
         f"Waiting: with rank 0 {late:g} s late in every step, the processors of the other {size - 1} ranks, gloo's "
@@ -181,13 +178,16 @@ def _waiting(part: Part, work: Workload, size: int, late: float = 0.3) -> None:
 SCALING_NOTE = """
 Relation r ties modality r to the next one, in a ring, so that every modality has two slots, whatever their number; one
 modality alone is tied to itself in two roles. {work}. Ratings: half of the entries carry messages, the targets are of
-the other half; links: 100 candidates a slot. A step is loss, backward pass and Adam; batches are drawn before. All
-ranks of all worlds live on one core and the worlds take their steps in turn. Per rank the median over its steps
-(`least`: the minimum); max and mean are over ranks. `threads`: the part of it on other threads than the main one, that
-is gloo's. Bytes: of one rank and step, the most over ranks, everything counted; a ring is assumed for sums. `exchange`:
-wall time within collectives, most of it **waiting for ranks that share the core**: no measure of a network. Modelled,
-not measured: the busiest rank's processor time, plus for each message M - 1 latencies of {latency:g} s, plus the bytes
-at {bandwidth:.3g} B/s. The start factors are random here.
+the other half; links: 100 candidates a slot. A step is loss, backward pass and Adam; batches are drawn before, start
+factors are random; the allocator keeps what is freed. Times are those of the processor, all threads of a process, in the median over rounds; the worlds
+have their turns in every round. `work`: after a step of all ranks together, each takes it again, alone on the machine,
+with the messages that came in it played back. `messages`: all ranks send the messages of that step again, with nothing
+in between; on the loopback interface, the kernel's copies are in it. The first two columns are the sum of both, the
+largest and the mean over ranks. `all at once`: the same in the step of all ranks together, where they share cores,
+caches and memory, and wait: no measure of a machine a rank. Bytes: of a rank and step, the most over ranks, of all
+kinds; a ring is assumed for sums. `sent in`: wall time of the messages, ranks that share {cores} cores. Modelled, not
+measured: the busiest rank, plus for each message M - 1 latencies of {latency:g} s, plus the bytes at
+{bandwidth:.3g} B/s.
 """
 
 # ---------------------------------------------------------------------- wrapper
@@ -195,12 +195,13 @@ at {bandwidth:.3g} B/s. The start factors are random here.
 WRAPPER_COLUMNS = ("data", "preset", "plain ms", "wrapped ms", "ratio of medians", "ratio of minima")
 
 
-def wrapper(rounds: int, *, folder: Path, sets: Sequence[str] = ("synthetic", "ml-100k"), steps: int = 20) -> Part:
+def wrapper(rounds: int, *, folder: Path, sets: Sequence[str], steps: int = 20) -> Part:
     """Measure what the wrapper adds to a step in one process."""
     part, cells = Part(), []
     for data in sets:
+        loaded = load(data, folder)
         for preset in ("ratings", "links"):
-            with World(1, Wrapped, data, preset, str(folder / data)) as world:
+            with World(1, Wrapped, loaded, preset) as world:
                 world.ask("measure", 4)
                 told = [world.ask("measure", steps)[0] for _ in range(rounds)]
             plain, wrapped = ([s for row in told for s in row[name]] for name in ("plain", "wrapped"))
@@ -301,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = Workload(items=50, entries=400, batch=64, rank=4, hidden=4, features=4) if args.quick else Workload()
     sizes = (1, 2) if args.quick else SIZES
     sources = ["synthetic"] if args.quick else [name for name in SOURCES if name != "synthetic"]
-    sets = ("synthetic",) if args.quick else ("synthetic", "ml-100k")
+    sets = list(SOURCES)[: 1 if args.quick else 2]
     runs: dict[str, Callable[[], Part]] = {
         "scaling": lambda: scaling(args.rounds, work=work, sizes=sizes),
         "wrapper": lambda: wrapper(args.rounds, folder=args.data, sets=sets, steps=2 if args.quick else 20),
@@ -335,7 +336,9 @@ def _note(parts: dict[str, Part], verdicts: list[list[str]], work: Workload, sec
             sizes = f"{work.items:,} items a modality, {work.entries:,} entries a relation, rank {work.rank}"
             machine = Machine()
             texts.append(
-                SCALING_NOTE.strip().format(work=sizes, latency=machine.latency, bandwidth=machine.network_bandwidth)
+                SCALING_NOTE.strip().format(
+                    work=sizes, latency=machine.latency, bandwidth=machine.network_bandwidth, cores=os.cpu_count()
+                )
                 + "\n"
             )
         texts.append("\n".join(f"* {remark}" for remark in part.remarks) + "\n" if part.remarks else "")

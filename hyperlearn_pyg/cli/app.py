@@ -312,7 +312,9 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     table = Table("relation", "metric", "validation", "test", "floors (test)")
     test, validation = metrics["test"].get("relations", {}), metrics["validation"].get("relations", {})
     for relation in {**validation, **test}:
-        for metric in {**validation.get(relation, {}), **test.get(relation, {})}:
+        for metric, value in {**validation.get(relation, {}), **test.get(relation, {})}.items():
+            if isinstance(value, dict):  # those of single slots
+                continue
             beside = {name: row.get("relations", {}).get(relation, {}) for name, row in metrics["floors"].items()}
             shown = [f"{name} {row[metric]:.4f}" for name, row in beside.items() if metric in row]
             cells = [part.get(relation, {}).get(metric) for part in (validation, test)]

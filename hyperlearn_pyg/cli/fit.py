@@ -22,14 +22,15 @@ from hyperlearn_pyg.distributed import ModalityParallel
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.nn import HyperLearn
 from hyperlearn_pyg.report import write_report
-from hyperlearn_pyg.training import FitResult, TrainConfig, evaluate, fit
-from hyperlearn_pyg.training.floors import floors
+from hyperlearn_pyg.training import FitResult, TrainConfig, evaluate, fit, floors, linear_probe
 from hyperlearn_pyg.training.run import MODEL_FILE, Run, item_texts, save_embeddings, save_json, save_model, versions
 from hyperlearn_pyg.training.state import STATE_FOLDER, has_state, prune_states
 
 CONFIG_FILE = "config.toml"
 METRICS_FILE = "metrics.json"
 _SHOWN_ITEMS = 4
+#: Labels are probed on so many items at most, and only where there are so few of them.
+_PROBED_ITEMS, _PROBED_LABELS = 5000, 100
 
 
 def check_out(out: Path, *, resume: bool) -> None:
@@ -170,8 +171,9 @@ def _write_results(
     save_embeddings(out / "embeddings", source.data, model, factors)
     save_model(out / MODEL_FILE, model, factors)
     save_json(out / "history.json", result.history)
+    metrics["linear probe"] = _probes(source, model, factors)
     metrics["seconds_evaluation"] = round(time.perf_counter() - began, 3)
-    beside = floors(source.data) if _has_test(source) else {}
+    beside = floors(source.data, seed=config.seed) if _has_test(source) else {}
     metrics["floors"] = {name: row.get("test", {}) for name, row in beside.items()}
     for method, values in source.published.items():
         beside[method] = {"test": values, "published": True}
@@ -203,6 +205,22 @@ def _metrics(
         "versions": versions(),
         **({} if placement is None else {"placement": placement}),
     }
+
+
+def _probes(source: Source, model: HyperLearn, factors: Mapping[str, Tensor]) -> dict[str, float]:
+    """Tell how well a linear classifier reads each modality's labels from its vectors, beside the most frequent one."""
+    out: dict[str, float] = {}
+    for modality, table in factors.items():
+        if "item_label" not in source.data[modality]:
+            continue
+        labels = item_texts(source.data, modality, "item_label")
+        rows = torch.arange(len(labels))[:: max(1, -(-len(labels) // _PROBED_ITEMS))]
+        some = [labels[i] for i in rows.tolist()]
+        if 2 <= len(set(some)) <= _PROBED_LABELS:
+            vectors = table[:, : model.rank].detach().cpu()[rows]
+            found = linear_probe(vectors, some, method="ridge", seeds=range(3))
+            out |= {f"{modality} {key}": round(found[key], 4) for key in ("accuracy", "majority")}
+    return out
 
 
 def _write_report(

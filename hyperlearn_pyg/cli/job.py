@@ -18,6 +18,7 @@ from hyperlearn_pyg.cli.plan import plan_of
 from hyperlearn_pyg.cli.source import Source, load_source
 from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.distributed import Launch, ModalityParallel, ModalityPlan, local_data
+from hyperlearn_pyg.distributed.launch import TIMEOUT
 from hyperlearn_pyg.errors import InputError, ModalityError
 from hyperlearn_pyg.nn import HyperLearn
 from hyperlearn_pyg.training import FitResult, TrainConfig
@@ -186,7 +187,7 @@ def _spread(job: Job, launch: Launch, loaded: Source) -> tuple[ModalityParallel,
     def make() -> tuple[ModalityParallel, TrainConfig]:
         model, config = built[:2] if built is not None else build(loaded, plan.modalities_of(launch.rank))
         try:
-            return ModalityParallel(model, plan, timeout=job.timeout), config
+            return ModalityParallel(model, plan, timeout=TIMEOUT if job.timeout is None else job.timeout), config
         except ValueError as error:
             raise InputError(str(error)) from error
 
@@ -235,11 +236,11 @@ def _on_all(launch: Launch, function: Callable[[], T]) -> T:
         value.append(function())
     except Exception as error:
         fault = error
-    well = all(launch.gather(fault is None))
-    if fault is not None:
+    told = launch.gather(None if fault is None else str(fault))
+    if fault is not None and str(fault) not in told[: launch.rank]:
         raise fault
-    if not well:
-        raise OtherRankError
+    if any(text is not None for text in told):  # of several with the same fault the first one says so
+        raise OtherRankError from fault
     return value[0]
 
 

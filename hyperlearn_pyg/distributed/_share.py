@@ -67,7 +67,7 @@ def batches_key(batches: Sequence[TupleBatch], tables: Mapping[str, Table]) -> l
     for batch in batches:
         for field in fields(batch):
             value = getattr(batch, field.name)
-            parts = value if field.name == "candidates" else (value,)
+            parts = value if isinstance(value, tuple) else (value,)
             key += [(part, part._version) if isinstance(part, Tensor) else part for part in parts]
     return key
 
@@ -137,7 +137,9 @@ def _own_batches(
         index = next(found)
         candidates = tuple(next(found)[0] for _ in batch.candidates)
         value, weight = (None if t is None else t[part] for t in (batch.value, batch.weight))
-        out.append(replace(batch, index=index, value=value, weight=weight, candidates=candidates))
+        items, named = batch.named()
+        own = replace(batch, index=index, value=value, weight=weight, candidates=candidates)
+        out.append(replace(own, items=items[:, part], candidate_items=named))
     return out
 
 
@@ -149,11 +151,12 @@ def to_device(batch: TupleBatch, device: torch.device) -> TupleBatch:
         return batch
     moved: dict[str, Any] = {
         name: value.to(device, non_blocking=True)
-        for name in ("index", "value", "weight", "mass")
+        for name in ("index", "value", "weight", "mass", "items")
         if isinstance(value := getattr(batch, name), Tensor) and value.device != device
     }
-    if any(items.device != device for items in batch.candidates):
-        return replace(batch, **moved, candidates=tuple(items.to(device) for items in batch.candidates))
+    for name in ("candidates", "candidate_items"):
+        if any(items.device != device for items in getattr(batch, name)):
+            moved[name] = tuple(items.to(device) for items in getattr(batch, name))
     return replace(batch, **moved) if moved else batch
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from hyperlearn_pyg.errors import InputError, RankLostError
 
@@ -87,25 +86,21 @@ def _lost() -> Iterator[None]:
         raise RankLostError(f"another rank has ended or does not answer ({str(error).splitlines()[0]})") from error
 
 
-def _join(launch: Launch, backend: str, limit: datetime.timedelta) -> None:
-    """Make the default process group.
-
-    The ranks of a restart meet apart from those before them: torchrun keeps its store, and with it the addresses of the
-    dead (https://github.com/pytorch/pytorch/issues/135712).
-    """
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    if attempt == "0":
-        dist.init_process_group(backend, timeout=limit)
-        return
-    found, _, _ = next(rendezvous("env://", launch.rank, launch.world_size, timeout=limit))
-    prefixed: Any = vars(dist)["PrefixStore"]  # public, and named in no __all__
-    store = prefixed(f"restart {attempt}", found)
-    dist.init_process_group(backend, timeout=limit, store=store, rank=launch.rank, world_size=launch.world_size)
-
-
 def launched() -> bool:
     """Tell whether a launcher started several processes of which this is one."""
     return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def _meeting_place(launch: Launch, limit: datetime.timedelta) -> Any:
+    """Return the store in which the ranks find each other.
+
+    torchrun may keep one store for all its attempts: without a part of its own an attempt would find there the
+    addresses of ranks that have ended (https://github.com/pytorch/pytorch/issues/135712).
+    """
+    named: Any = vars(dist)  # the package names its public 'rendezvous' and 'PrefixStore' in no __all__
+    store, _, _ = next(iter(named["rendezvous"]("env://", launch.rank, launch.world_size, timeout=limit)))
+    store.set_timeout(limit)
+    return named["PrefixStore"](f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 @contextmanager
@@ -147,7 +142,8 @@ def connected(timeout: float | None = None) -> Iterator[Launch]:
         limit = datetime.timedelta(seconds=TIMEOUT if timeout is None else timeout)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
-            _join(launch, backend, limit)
+            store = _meeting_place(launch, limit)
+            dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.world_size, timeout=limit)
         except (RuntimeError, ValueError) as error:
             raise InputError(f"the other ranks cannot be reached: {str(error).splitlines()[0]}") from error
     try:

@@ -49,6 +49,12 @@ class ModalityParallel(Held):
         loss.backward()
         optimizer.step()
 
+    When a rank dies, hangs or raises, the others raise an error that names it and its modalities; see :meth:`guard` for
+    what they cannot see. Then start anew: :meth:`load` takes the newest whole checkpoint. Under ``torchrun
+    --max-restarts`` join the ranks by :func:`connected`, or set ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``: otherwise the
+    new ranks may be given the addresses of the dead ones
+    (`pytorch#135712 <https://github.com/pytorch/pytorch/issues/135712>`_).
+
     Args:
         module: meets :class:`~hyperlearn_pyg.typing.ModalityModule`, or :class:`~hyperlearn_pyg.typing.LossModule` for
             :meth:`loss`. It is kept, not copied; encoders of other ranks are taken out of it.
@@ -64,7 +70,8 @@ class ModalityParallel(Held):
         check: when the ranks compare their tuples, seeds and sizes: ``"first"`` step, ``"always"`` or ``"never"``.
         on_nonfinite: NaN or infinity in a loss: ``"raise"`` with the names of the modalities, ``"skip"`` the step on
             all ranks (the loss is NaN and its backward leaves no gradient), or ``"ignore"``.
-        timeout: seconds that a rank is waited for; that of the process group where absent.
+        timeout: seconds that a rank is waited for; that of the process group where absent. With data replicas pass it:
+            torch tells nobody what that of a group is, and the groups made for them have torch's half an hour.
 
     Attributes:
         module: the module.

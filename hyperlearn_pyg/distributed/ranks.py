@@ -5,8 +5,8 @@ import datetime
 import json
 import os
 import re
+import secrets
 import socket
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,9 +21,6 @@ from hyperlearn_pyg.distributed._board import Board, served
 from hyperlearn_pyg.distributed.plan import ModalityPlan
 from hyperlearn_pyg.distributed.wire import CommStats, Wire
 from hyperlearn_pyg.errors import ParallelError, RankLostError
-
-#: How many wrappers there were, by the name of their group: all its ranks count alike.
-_made: Counter[str] = Counter()
 
 
 class Ranks:
@@ -45,7 +42,8 @@ class Ranks:
     Args:
         process_group: the ranks; the default group where absent, or this process alone where there is none.
         mesh: a mesh with the axes ``("modality", "data")``, or ``("modality",)``, in place of ``process_group``.
-        timeout: seconds that a message may take; the group's own where absent.
+        timeout: seconds that a message may take; the group's own where absent, and torch's default (half an hour with
+            gloo) in the groups that a mesh of modalities and replicas needs besides.
         dtype: what rows and their gradients are sent as.
 
     Attributes:
@@ -88,15 +86,16 @@ class Ranks:
             group = mesh.get_group()
         base: Any = dist.group.WORLD if group is None else group
         whole = len(self.members) == dist.get_world_size(base)
-        self._limit = _limit(base) if self.timeout is None else datetime.timedelta(seconds=self.timeout)
+        self._limit = None if self.timeout is None else datetime.timedelta(seconds=self.timeout)
         self.rank = self.members.index(dist.get_rank())
         world = base if whole and self.timeout is None else self._new(self.members)
         self.world = self.control = self._wire(world)
         if "nccl" in dist.get_backend(world) and "cpu" not in str(dist.get_backend_config(world)):
             self.control = self._wire(self._new(self.members, "gloo"))
         store, host = self._store(world)
-        number = _made[world.group_name] = _made[world.group_name] + 1
-        self._board = Board(store, f"hyperlearn/{number}", self.rank, host)
+        # a name that no attempt before has used: torchrun may keep the store over restarts, with the notes of the dead
+        name = self.tell(secrets.token_hex(8) if self.rank == 0 else None)[0]
+        self._board = Board(store, f"hyperlearn_pyg/{name}", self.rank, host)
 
     def settle(self, plan: ModalityPlan) -> None:
         """Take the place that a plan gives this rank; all ranks have agreed on it."""
@@ -244,6 +243,8 @@ class Ranks:
         if self.rank in lost:
             return f"the others gave up {self.describe([self.rank])}: it did not answer in time ({first})", [self.rank]
         missing = lost or [rank for rank in range(self.world_size) if rank not in {*notes, self.rank}]
+        if self._board is None and self.world_size > 2:
+            return f"a message between the ranks failed before they could ask one another ({first})", []
         host = self._board.host if self._board is not None and self._board.gone else None
         if not lost and host not in (None, self.rank) and self.world_size > 2:
             text = f"lost {self.describe([host])}: it died or does not answer, and nobody else can be asked without it"
@@ -286,15 +287,6 @@ def _first_words(error: BaseException) -> str:
     """Return what torch says without the place in its sources and its advice."""
     first = next(iter(str(error).splitlines()), type(error).__name__)
     return re.sub(r"^\[\S+\] ", "", first).partition(". This is typically caused")[0]
-
-
-def _limit(group: Any) -> datetime.timedelta | None:
-    """Return the time-out of a group, for which torch has no public name; None where it cannot be told."""
-    with contextlib.suppress(RuntimeError, AttributeError):
-        kind = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
-        found: datetime.timedelta = group._get_backend(torch.device(kind)).options._timeout
-        return found
-    return None
 
 
 def _members(group: Any, mesh: DeviceMesh | None) -> list[int]:

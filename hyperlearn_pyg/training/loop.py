@@ -112,7 +112,7 @@ class _Trainer:
         self.model, self.config, self.parallel, self.out = model, config, parallel, out
         self.device = parallel.device
         self.autocast = config.amp == "on" or (config.amp == "auto" and parallel.compute.type == "cuda")
-        self.data = hold_out(copy.copy(data).to(self.device), config.val_fraction, config.seed)
+        self.data = _held_out(copy.copy(data).to(self.device), config)
         self.initial = _snapshot(model) if config.refit else {}
         self.best: dict[str, Tensor] = {}
         self.at = Position()
@@ -316,6 +316,14 @@ class _Trainer:
             raise of_another_model(self.out, error) from error
         self.at, self.best, self.initial = saved.position, saved.best, saved.initial
         self.average = {name: mean.to(self.device) for name, mean in saved.average.items()}
+
+
+def _held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHeteroData:
+    like = config.val_kind.removeprefix("like_")
+    try:
+        return hold_out(data, config.val_fraction, config.seed, like=like, modality=config.val_modality)
+    except ValueError as error:
+        raise InputError(f"train.val_kind = {config.val_kind!r}: {error}") from error
 
 
 def flat_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

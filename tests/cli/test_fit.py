@@ -37,6 +37,9 @@ def test_synthetic(cli, tmp_path, monkeypatch):
     assert found.keys() >= TIMES | {"validation", "test", "versions", "seed", "floors"}
     assert found["seed"] == 7
     assert found["rank"] == 4
+    probe = found["linear probe"]
+    assert probe.keys() == {f"{m} {key}" for m in ("user", "item", "tag") for key in ("accuracy", "majority")}
+    assert "linear probe: item accuracy" in (out / "report.html").read_text(encoding="utf-8")
     assert found["seconds"] > 0
     assert {"torch", "torch_geometric", "hyperlearn_pyg", "python"} <= found["versions"].keys()
     for split in ("validation", "test"):
@@ -54,7 +57,7 @@ def test_tables_of_order_two_and_three(cli, tables):
     out = tables / "runs" / "small"
     found = metrics(out)
     assert found["test"]["relations"].keys() == {"rates", "tags"}
-    assert found["test"]["relations"]["tags"].keys() == {"auc", "ap", "mrr", "hits@10"}
+    assert found["test"]["relations"]["tags"].keys() == {"auc", "ap", "mrr", "hits@1", "hits@3", "hits@10", "slots"}
     assert found["versions"]["torch"] == torch.__version__
     users = pq.read_table(out / "embeddings" / "user.parquet")
     assert users.column_names == ["id", "name", "vector"]

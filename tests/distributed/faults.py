@@ -186,7 +186,8 @@ def train(rank: int, world_size: int, spec: dict[str, Any]) -> dict[str, Any]:
     """Train, and go on after an error where that is possible; return a diary.
 
     Spec: folder, steps, faults, options (of the wrapper), group_timeout, port, guard ("backward", "step" or absent),
-    catch (go on after errors), save_every, load, grace, skip (steps left out).
+    catch (go on after errors), linger (stay so long, or until all others are done), save_every, grace, skip (steps
+    left out).
     """
     torch.manual_seed(0)
     folder = Path(spec["folder"])
@@ -221,7 +222,10 @@ def train(rank: int, world_size: int, spec: dict[str, Any]) -> dict[str, Any]:
         diary["warned"] = [str(entry.message) for entry in caught]
     diary["threads"] = threads_left()
     free_the_stopped(folder)
-    time.sleep(spec.get("linger", 0.0))
+    (folder / f"done-{rank}").touch()
+    end = time.time() + spec.get("linger", 0.0)
+    while len(list(folder.glob("done-*"))) < world_size and time.time() < end:
+        time.sleep(0.02)
     return diary
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from torch.distributed.device_mesh import init_device_mesh
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import GCN, GraphSAGE
 
@@ -34,7 +36,7 @@ def case(modalities, relations, groups, **options):
     """A case: what is learnt, who holds what, and how."""
     made = {"names": modalities.split(), "relations": relations.split(), "groups": [g.split() for g in groups]}
     known = {"replicas": 1, "exchange": "auto", "model": {}, "batch": 8, "keep": False, "frozen": (), "steps": 20}
-    known |= {"edit": "", "wrap": {}}
+    known |= {"edit": "", "wrap": {}, "ranks": ""}
     assert not set(options) - set(known), options
     return made | known | options
 
@@ -120,7 +122,8 @@ def hyper_loop(model, c, inputs, optimizer, steps):
 
 
 def gradients(model):
-    return {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    named = [(n, p) for n, p in model.named_parameters() if n != "<none>"]  # of a rank without parameters
+    return {name: None if p.grad is None else p.grad.clone() for name, p in named}
 
 
 def hyper_plain(c):
@@ -131,6 +134,16 @@ def hyper_plain(c):
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
         losses, grads = hyper_loop(model, c, inputs, optimizer, range(c["steps"]))
         return {"losses": losses, "grads": grads, "state": copied(model.state_dict())}
+
+
+def options_of(c):
+    """Options of the wrapper, with the ranks given in the way that the case names."""
+    options, names = dict(c["wrap"]), ("modality", "data")
+    if c["ranks"] == "mesh":
+        options["mesh"] = init_device_mesh("cpu", (len(c["groups"]), c["replicas"]), mesh_dim_names=names)
+    if c["ranks"] == "group":
+        options["process_group"] = dist.new_group(list(range(dist.get_world_size())))
+    return options
 
 
 def plan_of(c):
@@ -145,7 +158,7 @@ def hyper_spread(rank, world_size, c, devices=None):
     with double():
         data, plain = hyper_model(c)
         names = set(plain.state_dict())
-        model = ModalityParallel(plain, plan_of(c), devices=devices, **c["wrap"])
+        model = ModalityParallel(plain, plan_of(c), devices=devices, **options_of(c))
         model.train()
         assert set(model.state_dict()) <= names
         inputs = model.prepare(data, ("train",))
@@ -264,7 +277,7 @@ def user_plain(c):
 
 
 def user_spread(rank, world_size, c, devices=None):
-    model = ModalityParallel(user_model(c), plan_of(c), devices=devices, **c["wrap"]).train()
+    model = ModalityParallel(user_model(c), plan_of(c), devices=devices, **options_of(c)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     losses, grads = user_loop(model, c, optimizer, range(c["steps"]), spread_scores)
     return {"losses": losses, "grads": grads, "state": model.full_state_dict(), "local": model.local}

@@ -209,7 +209,7 @@ def test_guard_tells_the_others_while_the_process_lives_on(
     run: Any, where: str, guard: str | None, step: int, served: bool
 ) -> None:
     port = faults.free_port() if served else None
-    assert_told(run, run(2, fault("raise", where, 1, 1), guard=guard, linger=1.0, port=port), step, RAISED)
+    assert_told(run, run(2, fault("raise", where, 1, 1), guard=guard, linger=30.0, port=port), step, RAISED)
 
 
 def test_rank_0_that_serves_the_store_stays_until_it_was_heard(run: Any) -> None:
@@ -220,7 +220,7 @@ def test_rank_0_that_serves_the_store_stays_until_it_was_heard(run: Any) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["backward", "targets", "user"])
 def test_guard_among_four(run: Any, where: str) -> None:
-    found = run(4, fault("raise", where, 2, 1), guard="step", linger=1.0)
+    found = run(4, fault("raise", where, 2, 1), guard="step", linger=30.0)
     for rank in (0, 1, 3):
         error = only_error(found[rank])
         assert "rank 2, which holds modality 'c', raised ZeroDivisionError: broken on purpose" in error["text"]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch_geometric.nn import GCN
 
 from hyperlearn_pyg.datasets import SyntheticMultiModal
 from hyperlearn_pyg.datasets.synthetic import SyntheticRelation
@@ -127,19 +128,22 @@ def scores_of_several_columns(rank, world_size):
 
 
 def mixed_types(rank, world_size):
-    """Tables of different types come out of the exchange as they went in."""
+    """Tables of different types and widths come out of the exchange as they went in."""
     c, seen = models.case("user film", "", ["user", "film"]), []
     module = models.user_model(c).eval()
-    module.encoders["film"].float()
-    module.encode = lambda name, data: module.encoders[name](
-        data[name].x.to(torch.float32 if name == "film" else torch.float64), data[name, "to", name].edge_index
-    )
-    module.decode = lambda rows, tuples: (
-        seen.append({n: t.dtype for n, t in rows.items()}),
-        rows["user"][tuples.index[0], 0],
-    )[1]
+    module.encoders["film"] = GCN(3, 6, 2, 7).float()
+    kinds = {"user": torch.float64, "film": torch.float32}
+
+    def decode(rows, tuples):
+        seen.append({name: (table.dtype, table.size(1)) for name, table in rows.items()})
+        return rows["user"][tuples.index[0], 0]
+
+    def encode(name, data):
+        return module.encoders[name](data[name].x.to(kinds[name]), data[name, "to", name].edge_index)
+
+    module.encode, module.decode = encode, decode
     ModalityParallel(module, models.plan_of(c))(models.user_data(c["names"]), models.user_batches(c, 0, 1))
-    return seen == [{"user": torch.float64, "film": torch.float32}]
+    return seen == [{"user": (torch.float64, 5), "film": (torch.float32, 7)}]
 
 
 def sizes_that_change(rank, world_size):

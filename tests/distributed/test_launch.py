@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +44,13 @@ def test_ranks_by_the_variables_of_a_launcher(ranks: Any) -> None:
         assert found[rank] == (Launch(rank, 2, 5), rank == 0, told, False)
 
 
-def restarted(rank: int, world_size: int, port: str) -> Any:
-    """Meet twice at a store that outlives the ranks, as that of torchrun does."""
-    server = rank == 0 and dist.TCPStore("127.0.0.1", int(port), None, True, wait_for_workers=False)
-    found = []
+def test_a_new_attempt_finds_no_addresses_of_the_one_before(ranks: Any) -> None:
+    """The store of a launcher may be one for all attempts."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     for attempt in ("0", "1"):
-        os.environ["TORCHELASTIC_RESTART_COUNT"] = attempt
-        if rank == 0:
-            time.sleep(1)  # the others look for its address before it is there
-        with connected(timeout=30) as launch:
-            found.append(launch.gather(rank))
-            launch.gather(None)
-    return found, bool(server)
-
-
-def test_ranks_of_a_restart_do_not_find_the_addresses_of_the_dead(ranks: Any) -> None:
-    place = {**where(), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    found = ranks.run(restarted, 2, place["MASTER_PORT"], init=False, env=place)
-    assert found == [([[0, 1]] * 2, True), ([[0, 1]] * 2, False)]
+        env = {**there, "TORCHELASTIC_RESTART_COUNT": attempt}
+        assert [rank[1] for rank in ranks.run(talk, 2, init=False, env=env)] == [True, False]
 
 
 def in_a_group(rank: int, world_size: int) -> Any:

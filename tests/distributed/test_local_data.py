@@ -11,8 +11,7 @@ from hyperlearn_pyg.datasets import SyntheticMultiModal, SyntheticRelation
 from hyperlearn_pyg.distributed import local_data
 
 
-@pytest.fixture
-def data() -> MultiModalHeteroData:
+def make_data() -> MultiModalHeteroData:
     relations = {
         "rates": SyntheticRelation(("user", "item"), 60),
         "tags": SyntheticRelation(("user", "item", "tag"), 40, valued=False),
@@ -23,6 +22,11 @@ def data() -> MultiModalHeteroData:
             del made[kind]
         made[name, "near", name].edge_index = torch.tensor([[0, 1], [1, 2]])
     return made
+
+
+@pytest.fixture(name="data")
+def _data() -> MultiModalHeteroData:
+    return make_data()
 
 
 def test_of_other_modalities_the_counts_alone_are_left(data: MultiModalHeteroData) -> None:
@@ -50,7 +54,8 @@ def test_the_data_stay_as_they_are(data: MultiModalHeteroData) -> None:
     data.validate()
 
 
-def test_what_is_left_out_is_freed_with_the_data(data: MultiModalHeteroData) -> None:
+def test_what_is_left_out_is_freed_with_the_data() -> None:
+    data = make_data()
     watched = {name: weakref.ref(data[name].x) for name in ("user", "item")}
     part = local_data(data, ["user"])
     assert part.num_nodes
@@ -80,5 +85,5 @@ def test_an_encoder_built_from_a_part_reads_the_part_alone(data: MultiModalHeter
 
 
 def test_unknown_modality(data: MultiModalHeteroData) -> None:
-    with pytest.raises(ValueError, match="there is no 'itm'. Did you mean 'item'"):
+    with pytest.raises(ValueError, match=r"there is no 'itm'\. Did you mean 'item'"):
         local_data(data, ["itm"])

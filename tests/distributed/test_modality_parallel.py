@@ -100,6 +100,12 @@ TWO = {
         "user film", "rates", ["user film"], replicas=2, batch=1, frozen=("user",), model={"preset": "ratings"}
     ),
     "two replicas, nothing": case("user film", "rates", ["user film"], replicas=2, edit="nothing", model=SMOOTH),
+    "two replicas in a mesh": case(
+        "user film", "rates", ["user film"], replicas=2, ranks="mesh", model={"decoder": "cp_around_ones", **CELLS}
+    ),
+    "two groups in a mesh": case("user film", "rates", ["user", "film"], ranks="mesh", model=CELLS),
+    "a process group": case("user film", "rates", ["user", "film"], ranks="group", wrap={"timeout": 30}),
+    "a process group of replicas": case("user film", "rates", ["user film"], replicas=2, ranks="group"),
     "each loss checked": case("user film tag", "rates tags", ["user", "film tag"], wrap={"check": "always"}),
 }
 USER = {
@@ -175,7 +181,7 @@ def grid(number):
         chosen = {"encoder": encoder, "decoder": decoder, "bias": i != 1, **options, **LOSSES[(i + number) % 5]}
         common = {"replicas": replicas, "exchange": exchange, "keep": i % 2 == 0, "batch": (8, 13, 2)[i]}
         made.append(case(names, relations, groups, model={**SMOOTH, **chosen}, **common))
-    options = {"replicas": replicas, "exchange": ("full", "rows")[number % 2]}
+    options = {"replicas": replicas, "exchange": ("full", "rows")[number % 2], "ranks": ("", "mesh")[number % 2]}
     return [*made, case(names, "", groups, **options), case(names, "", groups, **options, batch=1, steps=5)]
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch_geometric.nn import MLP
+from torch_geometric.nn.module_dict import ModuleDict
 
 from hyperlearn_pyg.distributed import ModalityParallel, ModalityPlan
-from hyperlearn_pyg.distributed._parts import check_shared
+from hyperlearn_pyg.distributed._parts import belongs_to, check_shared
 from hyperlearn_pyg.nn import HeteroHypergraphConv
 
 models = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("models.py"))))
@@ -135,6 +136,19 @@ def test_a_module_without_a_loss_or_of_another_shape():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = model.nothing
     assert "user on cpu, film on cpu, tag on cpu" in repr(model)
+
+
+@pytest.mark.parametrize("kind", [torch.nn.ModuleDict, ModuleDict])
+def test_names_of_parameters_tell_the_modality(kind):
+    names = ["user", "user_2"] if kind is torch.nn.ModuleDict else ["a.b", "a", "type"]
+    made = module(encoders=kind({name: torch.nn.Linear(1, 1) for name in names}))
+    found = {name: belongs_to(name, made.encoders, names) for name in made.state_dict()}
+    assert sorted(m for m in found.values() if m is not None) == sorted(2 * names)
+    assert {name for name, m in found.items() if m is None} == {n for n in found if not n.startswith("encoders.")}
+    for name, modality in found.items():
+        assert modality is None or made.state_dict()[name].data_ptr() in [
+            p.data_ptr() for p in made.encoders[modality].parameters()
+        ]
 
 
 # ---------------------------------------------------------------- refused over several ranks

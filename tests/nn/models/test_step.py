@@ -19,6 +19,11 @@ KINDS = [
     ("all_cells", {"link_loss": "all_cells", "unobserved": 0.3}),
     ("logistic", {"link_loss": "logistic", "l2": 0.1}),
     ("softmax", {"link_loss": "softmax", "negatives": "seen", "l2": 0.1}),
+    ("in-batch softmax", {"link_loss": "in_batch_softmax", "n3": 0.1, "roles": "separate"}),
+    ("full softmax", {"link_loss": "full_softmax", "pair_counts": True, "decoder": "tucker"}),
+    ("counts", {"link_loss": "logistic", "negatives": "seen", "pair_counts": True}),
+    ("cross-entropy of values", {"value_loss": "cross_entropy", "n3": 0.1, "decoder": "pairwise_cp"}),
+    ("expected level of values", {"value_loss": "expected_level", "roles": "separate"}),
 ]
 
 
@@ -44,15 +49,21 @@ def make(slots: list[int], count: int, *, value: bool, weighted: bool, seed: int
 
 def make_model(data: MultiModalHeteroData, kind: str, **options: Any) -> HyperLearn:
     torch.manual_seed(0)
-    decoder = "pairwise_cp" if kind == "softmax" else "cp"
-    model = HyperLearn.from_data(data, 2, "links", decoder=decoder, num_negatives=4, **dict(KINDS)[kind], **options)
+    decoder = {"decoder": "pairwise_cp" if kind == "softmax" else "cp"}
+    model = HyperLearn.from_data(data, 2, "links", num_negatives=4, **{**decoder, **dict(KINDS)[kind]}, **options)
     for p in model.parameters():
         torch.nn.init.normal_(p)
     return model
 
 
+def valued(kind: str) -> bool:
+    return kind == "squared" or kind.endswith("of values")
+
+
 def part_of(target: TupleBatch, mask: Tensor) -> TupleBatch:
-    taken = {n: None if (t := getattr(target, n)) is None else t[..., mask] for n in ("index", "value", "weight")}
+    taken = {
+        n: None if (t := getattr(target, n)) is None else t[..., mask] for n in ("index", "value", "weight", "items")
+    }
     return replace(target, **taken)
 
 
@@ -61,7 +72,7 @@ def problems(draw: st.DrawFn) -> tuple[HyperLearn, Any, TupleBatch, Tensor]:
     kind = draw(st.sampled_from([kind for kind, _ in KINDS]))
     slots = draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
     count, seed = draw(st.integers(0, 9)), draw(st.integers(0, 99))
-    data = make(slots, count, value=kind in ("squared", "all_cells of values"), weighted=draw(st.booleans()), seed=seed)
+    data = make(slots, count, value=valued(kind), weighted=draw(st.booleans()), seed=seed)
     model = make_model(data, kind)
     inputs = model.prepare(data)
     batch = {"r": torch.arange(count)[draw(st.integers(0, 2)) :]}
@@ -99,7 +110,9 @@ def test_tables_of_the_named_rows_are_enough(problem: tuple[HyperLearn, Any, Tup
             index[s] = torch.searchsorted(named, target.index[s])
             if candidates:
                 candidates[s] = torch.searchsorted(named, target.candidates[s])
-    small = replace(target, index=index, candidates=tuple(candidates))
+    small = replace(
+        target, index=index, candidates=tuple(candidates), items=target.index, candidate_items=target.candidates
+    )
     expected = model.target_loss(factors, target)
     assert torch.allclose(model.target_loss(rows, small), expected, rtol=1e-12, atol=1e-12)
     assert torch.allclose(model.decode(rows, small), model.score("r", factors, target.index), atol=1e-12)
@@ -109,7 +122,7 @@ def test_tables_of_the_named_rows_are_enough(problem: tuple[HyperLearn, Any, Tup
 @pytest.mark.parametrize("slots", [[0], [0, 1], [0, 0, 1], [0, 1, 2, 3]])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_loss_is_that_of_its_targets_cells_and_modalities(kind: str, slots: list[int], weighted: bool) -> None:
-    data = make(slots, 7, value=kind in ("squared", "all_cells of values"), weighted=weighted)
+    data = make(slots, 7, value=valued(kind), weighted=weighted)
     model = make_model(data, kind, smoothness=0.1, table_l2=0.2)
     inputs, batch = model.prepare(data), {"r": torch.tensor([0, 2, 3, 6])}
     factors = model(inputs)
