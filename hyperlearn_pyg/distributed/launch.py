@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from hyperlearn_pyg.errors import InputError, RankLostError
 
 #: Seconds that a rank is waited for, where nothing else is said: a rank may read its data for minutes.
 TIMEOUT = 600.0
+#: Seconds at the end in which gloo's threads put down their last message. One that does so while Python ends, which a
+#: busy machine makes likely, aborts the process ("terminate called without an active exception"), all work being done.
+LINGER = 0.1
 
 
 @dataclass(frozen=True)
@@ -146,4 +150,5 @@ def connected(timeout: float | None = None) -> Iterator[Launch]:
         yield launch
     finally:
         if started and dist.is_initialized():
+            time.sleep(LINGER)
             dist.destroy_process_group()

@@ -51,8 +51,9 @@ class ModalityParallel(Held):
 
     When a rank dies, hangs or raises, the others raise an error that names it and its modalities; see :meth:`guard` for
     what they cannot see. Then start anew: :meth:`load` takes the newest whole checkpoint. Under ``torchrun
-    --max-restarts`` set ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``, or the new ranks may be given the addresses of the
-    dead ones (`pytorch#135712 <https://github.com/pytorch/pytorch/issues/135712>`_).
+    --max-restarts`` join the ranks by :func:`connected`, or set ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``: otherwise the
+    new ranks may be given the addresses of the dead ones
+    (`pytorch#135712 <https://github.com/pytorch/pytorch/issues/135712>`_).
 
     Args:
         module: meets :class:`~hyperlearn_pyg.typing.ModalityModule`, or :class:`~hyperlearn_pyg.typing.LossModule` for

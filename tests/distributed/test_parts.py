@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
+from torch_geometric.nn import MLP
 from torch_geometric.nn.module_dict import ModuleDict
 
 from hyperlearn_pyg.distributed import ModalityParallel, ModalityPlan
-from hyperlearn_pyg.distributed._parts import belongs_to
+from hyperlearn_pyg.distributed._parts import belongs_to, check_shared
 from hyperlearn_pyg.nn import HeteroHypergraphConv
 
 models = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("models.py"))))
@@ -192,6 +193,29 @@ def test_what_is_refused_on_several_ranks(ranks):
         "axes": "'mesh' must have the axes ('modality',) or ('modality', 'data') (got ('rank',))",
     }.items():
         assert text in one[name], name
+
+
+def over_tuples(**options):
+    return module(mlp=MLP([4, 4, 1], **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "'mlp.norms.0.module' .BatchNorm1d."),
+        ({"norm": "layer_norm"}, "'mlp.norms.0' .LayerNorm.*mode='node'"),
+        ({"norm": "graph_norm"}, "'mlp.norms.0' .GraphNorm."),
+        ({"norm": None, "dropout": 0.5}, "'mlp' .MLP."),
+    ],
+)
+def test_decoders_of_pyg_that_work_over_tuples_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        check_shared(over_tuples(**options))
+
+
+def test_decoders_of_pyg_that_work_tuple_by_tuple_are_taken():
+    check_shared(over_tuples(norm=None))
+    check_shared(over_tuples(norm="layer_norm", norm_kwargs={"mode": "node"}))
 
 
 # ---------------------------------------------------------------- one more modality
