@@ -129,7 +129,7 @@ class Pass(Step):
         ranks = [rank for rank, names in enumerate(told) if names]
         names = sorted({name for own in told for name in own}, key=owner.names.index)
         where = f"the factors of modality {', '.join(map(repr, names))}" if names else "the decoder or the loss"
-        text = f"the {what} is not finite: NaN or infinite numbers come from {where}"
+        text = f"the {what} {'are' if what == 'scores' else 'is'} not finite: NaN or infinite numbers come from {where}"
         if owner.on_nonfinite == "raise":
             way = "lower the learning rate, clip the gradients, or check the features for very large numbers"
             raise NonFiniteError(f"{text}. No rank took this step: {way}", ranks, names)
