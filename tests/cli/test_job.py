@@ -55,18 +55,24 @@ def where(**more: str) -> dict[str, str]:
 
 
 def command(rank: int, world_size: int, folder: str, arguments: tuple[str, ...], fault: str = "") -> Any:
-    """Run a command on this rank; return exit code, output and errors as the user sees them."""
+    """Run a command on this rank; return exit code, output and errors as the user sees them, and the steps it took."""
     os.chdir(folder)
     for told in ("the last checkpoint was not saved", "checkpoint left out.*no COMMIT"):  # killed while saving
         warnings.filterwarnings("ignore", told)
     faults(rank, *fault.split(" on ")) if fault else None
-    code, out, err = 0, io.StringIO(), io.StringIO()
+    code, out, err, steps, step = 0, io.StringIO(), io.StringIO(), [0], torch.optim.Adam.step
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        steps[0] += 1
+        return step(*args, **kwargs)
+
+    torch.optim.Adam.step = counted  # type: ignore[method-assign]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             app(list(arguments), prog_name="hyperlearn")
         except SystemExit as ended:
             code = int(ended.code or 0)
-    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue(), steps=steps[0])
 
 
 def faults(rank: int, kind: str, culprit: str) -> None:
@@ -234,6 +240,7 @@ def test_a_launcher_that_starts_anew_goes_on_with_its_own_run_alone(ranks, table
     again = both(ranks, tables, *FIT, TORCHELASTIC_RUN_ID="run", TORCHELASTIC_RESTART_COUNT="1")
     assert [rank.code for rank in again] == [0, 0], again[0].err
     assert results(tables / "o") == results(tables / "whole")  # bit for bit
+    assert 0 < again[0].steps < whole[0].steps  # it went on, and did not begin anew
     assert sorted(os.listdir("o")) == FILES
 
 

@@ -56,6 +56,7 @@ def test_a_branch_moves_with_all_that_it_holds() -> None:
     assert other.num_items == one.num_items
     assert (one.x is None) == (other.x is None)
     assert all(t is None or t.device == meta for t in (other.x, other.edge_index, other.edge_weight))
+    assert [channel.incidence.index.device for channel in other.channels] == [meta] * len(one.channels)
     assert other.edge_index.shape == one.edge_index.shape
     assert all(placed[rest] is inputs.branches[rest] for rest in placed if rest != name)
 
