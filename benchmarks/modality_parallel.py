@@ -179,15 +179,15 @@ SCALING_NOTE = """
 Relation r ties modality r to the next one, in a ring, so that every modality has two slots, whatever their number; one
 modality alone is tied to itself in two roles. {work}. Ratings: half of the entries carry messages, the targets are of
 the other half; links: 100 candidates a slot. A step is loss, backward pass and Adam; batches are drawn before, start
-factors are random; the allocator keeps what is freed. Times are those of the processor, all threads of a process, in the median over rounds; the worlds
-have their turns in every round. `work`: after a step of all ranks together, each takes it again, alone on the machine,
-with the messages that came in it played back. `messages`: all ranks send the messages of that step again, with nothing
-in between; on the loopback interface, the kernel's copies are in it. The first two columns are the sum of both, the
-largest and the mean over ranks. `all at once`: the same in the step of all ranks together, where they share cores,
-caches and memory, and wait: no measure of a machine a rank. Bytes: of a rank and step, the most over ranks, of all
-kinds; a ring is assumed for sums. `sent in`: wall time of the messages, ranks that share {cores} cores. Modelled, not
-measured: the busiest rank, plus for each message M - 1 latencies of {latency:g} s, plus the bytes at
-{bandwidth:.3g} B/s.
+factors are random, the allocator keeps what is freed. Times are those of the processor, all threads of a process, in
+the median over rounds; the worlds have their turns in every round. `work`: after a step of all ranks together, each
+takes it again, alone, with the messages that came in it played back. `messages`: all ranks send the messages of that
+step again, with nothing in between; on the loopback interface, the kernel's copies are in it. The first two columns are
+the sum of both, the largest and the mean over ranks. `all at once`: the same in the step of all ranks together, where
+they share cores, caches and memory, and wait: no measure of a machine a rank. Bytes: of a rank and step, the most over
+ranks, of all kinds; a ring is assumed for sums. `sent in`: wall time of the messages, by ranks that share {cores} cores
+with whatever else runs. Modelled, not measured: the busiest rank, plus for each message M - 1 latencies of {latency:g}
+s, plus the bytes at {bandwidth:.3g} B/s.
 """
 
 # ---------------------------------------------------------------------- wrapper
@@ -305,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sets = list(SOURCES)[: 1 if args.quick else 2]
     runs: dict[str, Callable[[], Part]] = {
         "scaling": lambda: scaling(args.rounds, work=work, sizes=sizes),
-        "wrapper": lambda: wrapper(args.rounds, folder=args.data, sets=sets, steps=2 if args.quick else 20),
+        "wrapper": lambda: wrapper(args.rounds, folder=args.data, sets=sets, steps=2 if args.quick else 40),
         "memory": lambda: memory(work=work, sizes=sizes[:2] if args.quick else (1, 2, 4)),
         "metrics": lambda: metrics(folder=args.data, steps=args.steps, sources=sources),
     }

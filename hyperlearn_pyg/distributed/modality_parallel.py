@@ -285,7 +285,7 @@ class ModalityParallel(Module):
                 return value.to(device)
             return {key: move(entry) for key, entry in value.items()} if isinstance(value, Mapping) else value
 
-        return {key: move(value) for key, value in kwargs.items()}
+        return {key: None if value is None else move(value) for key, value in kwargs.items()}
 
     def _pass_seed(self, seed: int | None) -> int | None:
         """Return the seed of a pass; None where nothing is drawn at random."""
