@@ -89,11 +89,11 @@ def scaling(rounds: int, *, work: Workload, sizes: Sequence[int] = SIZES) -> Par
         part.tables.append((f"{preset}: {work.batch:,} targets a step, whatever the modalities", CPU_COLUMNS, cells))
         ratio = _most(rows[str(sizes[-1])]) / _most(rows[str(sizes[0])])
         part.judge(f"CPU per rank, {sizes[0]} to {sizes[-1]} modalities, {preset}", ratio, CPU_MUST, CPU_GOAL)
-        part.raw[preset] = rows
+        part.raw[preset] = _brief(rows)
     part.remarks.append(
-        "That a rank of links works less the more modalities there are has one reason: the targets of a step, of a fixed "
-        "number, are scored by more ranks. The work of a rank for its own modality stays; what all relations cost each "
-        "rank grows. The contrast that follows shows it."
+        "That a rank of links works less the more modalities there are has one reason: the targets of a step, of a "
+        "fixed number, are scored by more ranks. The work of a rank for its own modality stays; what all relations "
+        "cost each rank grows. The contrast that follows shows it."
     )
     few = replace(work, preset="links", batch=work.batch // sizes[-1])
     ends = {str(size): (size, replace(few, batch=few.batch * size)) for size in (sizes[0], sizes[-1])}
@@ -111,7 +111,7 @@ def scaling(rounds: int, *, work: Workload, sizes: Sequence[int] = SIZES) -> Par
         f"{', '.join(f'{t:.1f}' for t in times)} ms a rank and step, {max(times) / statistics.fmean(times):.2f} times "
         "the mean: the step waits for the largest modality."
     )
-    part.raw["contrasts"] = rows
+    part.raw["contrasts"] = _brief(rows)
     _waiting(part, replace(work, preset="links"), sizes[-1])
     part.judge_equal("steps of a rank in which the bytes sent equal the formula", *equal)
     return part
@@ -134,6 +134,16 @@ def _measure(worlds: dict[str, tuple[int, Workload]], rounds: int, *, plain: boo
                 rows = [{**live, "work": statistics.fmean(alone), **sent} for live, alone, sent in told]
                 found[name].append([{**row, "cpu": row["work"] + row["messages"]} for row in rows])
         return {name: list(zip(*rows, strict=True)) for name, rows in found.items()}
+
+
+def _brief(worlds: dict[str, list[Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return for each rank of each world the medians over the rounds, and the seconds of every round."""
+    return {
+        name: [
+            {**{key: _middle(rank, key) for key in rank[0]}, "rounds": [row["cpu"] for row in rank]} for rank in ranks
+        ]
+        for name, ranks in worlds.items()
+    }
 
 
 def _middle(rank: Sequence[dict[str, float]], key: str) -> float:
