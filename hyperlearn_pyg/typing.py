@@ -29,6 +29,9 @@ class TupleBatch:
         mass: what the loss of the **whole** batch is divided by, so that the losses of its parts add up.
         cells: weight of the sum over all cells of the squared score; 0 for none.
         count: number of tuples of the **whole** batch: what is divided by it adds up too, whatever the weights.
+        items: ``[k, B]``: the numbers of the items where ``index`` names rows of parts of the tables; ``index`` itself
+            where absent.
+        candidate_items: for each slot the numbers of the candidates, in the same case.
     """
 
     relation: HyperedgeType
@@ -40,9 +43,17 @@ class TupleBatch:
     mass: float | Tensor = 1.0
     cells: float = 0.0
     count: int = 1
+    items: Tensor | None = None
+    candidate_items: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return self.index.size(1)
+
+    def named(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the numbers of the items ``[k, B]``, and those of the candidates of each slot."""
+        if self.items is None:
+            return self.index, self.candidates
+        return self.items, self.candidate_items
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -18,16 +17,16 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperlearn_pyg import __version__, _optional
-from hyperlearn_pyg.cli.fit import CONFIG_FILE, build, check_out, run_fit
+from hyperlearn_pyg.cli.job import Job, OtherRankError, run_job
 from hyperlearn_pyg.cli.plan import make_plan
 from hyperlearn_pyg.cli.predict import predict_file
 from hyperlearn_pyg.cli.source import load_source, run_name
-from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.data.init_config import write_config
-from hyperlearn_pyg.errors import InputError, did_you_mean
+from hyperlearn_pyg.distributed.launch import connected, launched
+from hyperlearn_pyg.errors import InputError, ParallelError, did_you_mean
 from hyperlearn_pyg.nn.models.presets import PRESETS
-from hyperlearn_pyg.training.loop import STATE_FILE
 from hyperlearn_pyg.training.run import Run, versions
+from hyperlearn_pyg.training.state import has_state
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,10 +83,16 @@ def _clear_errors(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        code = 2
         try:
             return function(*args, **kwargs)
         except (InputError, ImportError) as error:
             message = str(error)
+        except OtherRankError:
+            raise typer.Exit(2) from None
+        except ParallelError as error:
+            message = str(error)
+            code = 1
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output went away, as 'head' does
                 raise
@@ -97,12 +102,29 @@ def _clear_errors(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             message = "out of memory: lower --rank or train.batch_size, or use another --device"
         except KeyboardInterrupt:
-            _note("stopped")
+            if _speaks():
+                _note("stopped")
             raise typer.Exit(130) from None
-        _err.print("error:", message, style="red", markup=False, highlight=False)
-        raise typer.Exit(2)
+        _err.print("error:", *_here(), message, style="red", markup=False, highlight=False)
+        raise typer.Exit(code)
 
     return wrapper
+
+
+def _here() -> list[str]:
+    """Name this process among those that were started together."""
+    return [f"rank {os.environ['RANK']}:"] if launched() else []
+
+
+def _speaks() -> bool:
+    """Tell whether this process is the one that tells the user what concerns all that were started together."""
+    return not launched() or os.environ["RANK"] == "0"
+
+
+def _say(*words: str) -> None:
+    """Print for the user."""
+    print_to = _err if words and words[0] == "note:" else _out
+    print_to.print(*words, markup=False, highlight=False)
 
 
 def _describe(error: OSError) -> str:
@@ -128,7 +150,7 @@ def _resumable(out: Path) -> Iterator[None]:
     except (InputError, ImportError):
         raise
     except BaseException:
-        if (out / STATE_FILE).is_file():
+        if _speaks() and has_state(out):
             _note(f"note: the training is kept in '{out}': the same command with --resume goes on")
         raise
 
@@ -148,32 +170,40 @@ def fit_command(
         int | None, typer.Option(help="Seed of the training; the split of a config has one of its own.", min=0)
     ] = None,
     device: Annotated[str | None, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1' ...")] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="Spread the modalities over these devices of one process, as 'cuda:0,cuda:1' or 'cpu,cpu'; "
+            "under torchrun, the device of each rank."
+        ),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(help="Under torchrun: ranks that share each group of modalities; chosen if left out.", min=1),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Under torchrun: seconds that a rank is waited for; 600 if left out.", min=1)
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Split of ml-100k: u1 ... u5, ua, ub.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the training state in --out.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events to --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Train on a data set and write metrics, embeddings, model and report to a directory."""
+    """Train on a data set and write metrics, embeddings, model and report to a directory.
+
+    Under torchrun the modalities are spread over its ranks.
+    """
     out = out or Path("runs") / run_name(source)
-    check_out(out, resume=resume)
     values = {"model": _given(preset=preset, rank=rank), "train": _given(epochs=epochs, seed=seed, device=device)}
-    loaded = load_source(source, root, split, **values)
-    for note in loaded.notes:
-        _note("note:", note)
-    if resume and (out / CONFIG_FILE).is_file():  # what is named neither here nor by the source is as it was
-        before = load_toml(out / CONFIG_FILE)
-        model_values, train_values = ({**before.get(k, {}), **getattr(loaded, k)} for k in ("model", "train"))
-        loaded = replace(loaded, model=model_values, train=train_values)
-    model, config = build(loaded)
-    _out.print(repr(model), markup=False)
-    with _resumable(out):
-        result, metrics = run_fit(
-            loaded, model, config, out, resume=resume, progress=not quiet, tensorboard=tensorboard
-        )
+    places = tuple(part.strip() for part in devices.split(",") if part.strip()) if devices else ()
+    job = Job(source, root, split, values, out, resume, not quiet, tensorboard, places, replicas, timeout, _say)
+    with connected(timeout) as launch, _resumable(out):
+        result, metrics = run_job(job, launch)
         if result.interrupted:
             raise KeyboardInterrupt
-    _print_metrics(metrics)
-    _out.print(f"\nresults in {out}: report.html, metrics.json, embeddings/, model.pt, config.toml", markup=False)
+    if launch.first:
+        _print_metrics(metrics)
+        _say(f"\nresults in {out}: report.html, metrics.json, embeddings/, model.pt, config.toml")
 
 
 @app.command("plan")
@@ -282,7 +312,9 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     table = Table("relation", "metric", "validation", "test", "floors (test)")
     test, validation = metrics["test"].get("relations", {}), metrics["validation"].get("relations", {})
     for relation in {**validation, **test}:
-        for metric in {**validation.get(relation, {}), **test.get(relation, {})}:
+        for metric, value in {**validation.get(relation, {}), **test.get(relation, {})}.items():
+            if isinstance(value, dict):  # those of single slots
+                continue
             beside = {name: row.get("relations", {}).get(relation, {}) for name, row in metrics["floors"].items()}
             shown = [f"{name} {row[metric]:.4f}" for name, row in beside.items() if metric in row]
             cells = [part.get(relation, {}).get(metric) for part in (validation, test)]

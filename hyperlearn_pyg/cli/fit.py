@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tomli_w
@@ -17,17 +18,19 @@ from torch import Tensor
 from hyperlearn_pyg._io import atomic_path, new_folders
 from hyperlearn_pyg.cli.source import Source
 from hyperlearn_pyg.data.splits import split_positions
+from hyperlearn_pyg.distributed import ModalityParallel
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.nn import HyperLearn
 from hyperlearn_pyg.report import write_report
-from hyperlearn_pyg.training import FitResult, TrainConfig, evaluate, fit
-from hyperlearn_pyg.training.floors import floors
-from hyperlearn_pyg.training.loop import STATE_FILE
+from hyperlearn_pyg.training import FitResult, TrainConfig, evaluate, fit, floors, linear_probe
 from hyperlearn_pyg.training.run import MODEL_FILE, Run, item_texts, save_embeddings, save_json, save_model, versions
+from hyperlearn_pyg.training.state import STATE_FOLDER, has_state, prune_states
 
 CONFIG_FILE = "config.toml"
 METRICS_FILE = "metrics.json"
 _SHOWN_ITEMS = 4
+#: Labels are probed on so many items at most, and only where there are so few of them.
+_PROBED_ITEMS, _PROBED_LABELS = 5000, 100
 
 
 def check_out(out: Path, *, resume: bool) -> None:
@@ -39,10 +42,10 @@ def check_out(out: Path, *, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out: '{out}' is a file, expected a directory: name another one")
     if resume:
-        if not (out / STATE_FILE).is_file():
-            raise InputError(f"nothing to resume: '{out}' holds no {STATE_FILE}. Leave --resume out to start")
+        if not has_state(out):
+            raise InputError(f"nothing to resume: '{out}' holds no training state. Leave --resume out to start")
     elif out.is_dir() and any(out.iterdir()):
-        way = "--resume goes on with it, " if (out / STATE_FILE).is_file() else ""
+        way = "--resume goes on with it, " if has_state(out) else ""
         raise InputError(f"--out: '{out}' is not empty: {way}'--out {_free_name(out)}' starts afresh")
 
 
@@ -51,13 +54,13 @@ def _free_name(out: Path) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def build(source: Source) -> tuple[HyperLearn, TrainConfig]:
-    """Make the model and the trainer's config: the preset with the values of the source."""
+def build(source: Source, only: Collection[str] | None = None) -> tuple[HyperLearn, TrainConfig]:
+    """Make the model (``only`` some of its encoders) and the trainer's config: the preset with the source's values."""
     values = dict(source.model)
     preset = values.pop("preset", "default")
     torch.manual_seed(source.train.get("seed", 0))
     try:
-        model = HyperLearn.from_data(source.data, values.pop("rank", None), preset, **values)
+        model = HyperLearn.from_data(source.data, values.pop("rank", None), preset, only=only, **values)
     except InputError:
         raise
     except ValueError as error:  # the tables gave data that no model can be built on
@@ -65,7 +68,7 @@ def build(source: Source) -> tuple[HyperLearn, TrainConfig]:
     return model, TrainConfig.from_preset(model.config.preset, **source.train)
 
 
-def save_config(out: Path, source: Source, model: HyperLearn, config: TrainConfig) -> None:
+def save_config(out: Path, source: Source, model: HyperLearn | ModalityParallel, config: TrainConfig) -> None:
     """Write ``config.toml``: all that is needed to run the same again."""
     train = {key: value for key, value in config.to_dict().items() if value is not None}
     with atomic_path(out / CONFIG_FILE) as path:
@@ -76,27 +79,43 @@ def save_config(out: Path, source: Source, model: HyperLearn, config: TrainConfi
 
 def run_fit(
     source: Source,
-    model: HyperLearn,
+    model: HyperLearn | ModalityParallel,
     config: TrainConfig,
     out: Path,
     *,
     resume: bool,
     progress: bool,
     tensorboard: bool,
+    whole: Callable[[], tuple[Source, HyperLearn] | None] | None = None,
 ) -> tuple[FitResult, dict[str, Any]]:
     """Train, score and write the results to ``out``: all of them or, where interrupted or at fault, none.
 
-    The training state is kept for ``resume`` unless it was the input that was at fault.
+    The training state is kept for ``resume`` unless it was the input that was at fault; of a finished run the last one.
+
+    Args:
+        source: what to train on; of several ranks each has what it needs of the data.
+        model: the model.
+        config: how to train.
+        out: the directory.
+        resume: go on from the state there.
+        progress: show a progress bar.
+        tensorboard: write events.
+        whole: gives all of the data and the plain model after the training; None on ranks that write nothing.
     """
-    with new_folders(out), _no_remains(out, resume):
-        if not resume:
+    speaks = not isinstance(model, ModalityParallel) or model.ranks.rank == 0
+    with new_folders(out), _no_remains(out, resume) if speaks else nullcontext():
+        if speaks and not resume:
             save_config(out, source, model, config)
         result = fit(model, source.data, config, out=out, resume=resume, progress=progress, tensorboard=tensorboard)
         if result.interrupted:
             return result, {}
+        trained = (source, cast(HyperLearn, model)) if whole is None else whole()
+        if trained is None:
+            return result, {}
         with tempfile.TemporaryDirectory(prefix=".results.", dir=out) as folder:
-            metrics = _write_results(Path(folder), source, model, config, result)
+            metrics = _write_results(Path(folder), *trained, config, result, _placement(model))
             _publish(Path(folder), out)
+        prune_states(out, keep=1)
     return result, metrics
 
 
@@ -106,8 +125,9 @@ def _no_remains(out: Path, resume: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not resume and (isinstance(error, InputError) or not (out / STATE_FILE).is_file()):
-            for path in (out / CONFIG_FILE, out / STATE_FILE, *out.glob("events.out.tfevents.*")):
+        if not resume and (isinstance(error, InputError) or not has_state(out)):
+            shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
+            for path in (out / CONFIG_FILE, *out.glob("events.out.tfevents.*")):
                 path.unlink(missing_ok=True)
         raise
 
@@ -121,20 +141,39 @@ def _publish(folder: Path, out: Path) -> None:
         path.replace(target)
 
 
+def _placement(model: HyperLearn | ModalityParallel) -> dict[str, Any] | None:
+    """Return who held what, for ``metrics.json``."""
+    if not isinstance(model, ModalityParallel):
+        return None
+    plan = model.plan
+    return {
+        "processes": model.ranks.world_size,
+        "groups": [list(group) for group in plan.groups],
+        "replicas": plan.replicas,
+        "devices": list(plan.devices),
+    }
+
+
 def _write_results(
-    out: Path, source: Source, model: HyperLearn, config: TrainConfig, result: FitResult
+    out: Path,
+    source: Source,
+    model: HyperLearn,
+    config: TrainConfig,
+    result: FitResult,
+    placement: dict[str, Any] | None,
 ) -> dict[str, Any]:
     began = time.perf_counter()
     device = next(model.parameters()).device
     with torch.no_grad():
         factors = model(copy.copy(source.data).to(device))
-    metrics = _metrics(source, model, config, result)
+    metrics = _metrics(source, model, config, result, placement)
     save_config(out, source, model, config)
     save_embeddings(out / "embeddings", source.data, model, factors)
     save_model(out / MODEL_FILE, model, factors)
     save_json(out / "history.json", result.history)
+    metrics["linear probe"] = _probes(source, model, factors)
     metrics["seconds_evaluation"] = round(time.perf_counter() - began, 3)
-    beside = floors(source.data) if _has_test(source) else {}
+    beside = floors(source.data, seed=config.seed) if _has_test(source) else {}
     metrics["floors"] = {name: row.get("test", {}) for name, row in beside.items()}
     for method, values in source.published.items():
         beside[method] = {"test": values, "published": True}
@@ -147,7 +186,9 @@ def _has_test(source: Source) -> bool:
     return any(len(split_positions(source.data, name, ("test",))) for name in source.data.hyperedge_types)
 
 
-def _metrics(source: Source, model: HyperLearn, config: TrainConfig, result: FitResult) -> dict[str, Any]:
+def _metrics(
+    source: Source, model: HyperLearn, config: TrainConfig, result: FitResult, placement: dict[str, Any] | None
+) -> dict[str, Any]:
     return {
         "validation": result.validation,
         "test": evaluate(model, source.data, "test", seed=config.seed) if _has_test(source) else {},
@@ -162,7 +203,24 @@ def _metrics(source: Source, model: HyperLearn, config: TrainConfig, result: Fit
         "device": str(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
+        **({} if placement is None else {"placement": placement}),
     }
+
+
+def _probes(source: Source, model: HyperLearn, factors: Mapping[str, Tensor]) -> dict[str, float]:
+    """Tell how well a linear classifier reads each modality's labels from its vectors, beside the most frequent one."""
+    out: dict[str, float] = {}
+    for modality, table in factors.items():
+        if "item_label" not in source.data[modality]:
+            continue
+        labels = item_texts(source.data, modality, "item_label")
+        rows = torch.arange(len(labels))[:: max(1, -(-len(labels) // _PROBED_ITEMS))]
+        some = [labels[i] for i in rows.tolist()]
+        if 2 <= len(set(some)) <= _PROBED_LABELS:
+            vectors = table[:, : model.rank].detach().cpu()[rows]
+            found = linear_probe(vectors, some, method="ridge", seeds=range(3))
+            out |= {f"{modality} {key}": round(found[key], 4) for key in ("accuracy", "majority")}
+    return out
 
 
 def _write_report(

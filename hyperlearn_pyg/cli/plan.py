@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from hyperlearn_pyg.cli.fit import build
@@ -36,8 +38,22 @@ def make_plan(
     if memory_limit is not None and not memory_limit > 0:
         raise InputError(f"--memory-limit: expected a positive number of GiB (got {memory_limit})")
     model, config = build(source)
+    return plan_of(model, config, source, world_size, replicas=replicas, memory_limit=memory_limit)
+
+
+def plan_of(
+    model: HyperLearn,
+    config: TrainConfig,
+    source: Source,
+    world_size: int,
+    *,
+    replicas: int | None = None,
+    memory_limit: float | None = None,
+    devices: Sequence[str] | None = None,
+) -> ModalityPlan:
+    """Plan the training of a model that was built for a source, as :func:`make_plan` does."""
     inputs = model.prepare(source.data, ("train",))
-    width = model.rank + max(branch.num_biases for branch in model.encoders.values())
+    width = max(branch.width for branch in model.encoders.values())
     planner = ModalityPlanner(
         modality_loads(model, source.data, width, edges=_edges(model, inputs), passes=_passes(model)),
         relation_loads(model, inputs, config),
@@ -45,7 +61,7 @@ def make_plan(
         shared_parameters=sum(p.numel() for p in model.decoders.parameters()),
         shared_tensors=len(list(model.decoders.parameters())),
     )
-    return planner.plan(world_size, replicas=replicas)
+    return planner.plan(world_size, replicas=replicas, devices=devices)
 
 
 def relation_loads(model: HyperLearn, inputs: ModelInputs, config: TrainConfig) -> list[RelationLoad]:
@@ -55,10 +71,20 @@ def relation_loads(model: HyperLearn, inputs: ModelInputs, config: TrainConfig) 
     for name, spec in model.relations.items():
         batch = max(len(inputs.tuples[name].take(None if step is None else step[name])) for step in steps)
         loss = model.config.value_loss if spec.has_value else model.config.link_loss
-        candidates = model.config.num_negatives if loss in ("logistic", "softmax") else 0
+        candidates = _candidates(loss, model.config.num_negatives, batch, spec.sizes)
         gram = _side(model, name) if loss == "all_cells" else 0
         loads.append(RelationLoad(name, spec.modalities, batch, candidates, gram))
     return loads
+
+
+def _candidates(loss: str, drawn: int, batch: int, sizes: Sequence[int]) -> int:
+    """Return the number of items of each slot that a tuple is compared with, on average over the slots."""
+    most = {"logistic": drawn, "softmax": drawn, "in_batch_softmax": drawn + batch, "full_softmax": max(sizes)}
+    if loss not in most:
+        return 0
+    if loss in ("logistic", "softmax"):
+        return drawn
+    return sum(min(most[loss], size) for size in sizes) // len(sizes)
 
 
 def _side(model: HyperLearn, relation: str) -> int:

@@ -13,7 +13,7 @@ from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.presets import resolve_preset
 from hyperlearn_pyg.training import TrainConfig
-from hyperlearn_pyg.training.loop import pick_device
+from hyperlearn_pyg.training.parallel import pick_device
 from hyperlearn_pyg.transforms import KNNGraph
 
 BUILTIN = ("synthetic", "ml-100k")

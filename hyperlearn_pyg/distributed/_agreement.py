@@ -15,10 +15,14 @@ _WAYS = {
     "hyperlearn_pyg": "install the same version everywhere",
     "world size": "start all ranks with one command",
     "plan": "make the plan on one rank, save it, and pass it to all",
-    "tuples": "draw the batches with the same seed on every rank",
+    "tuples": "draw the batches with the same seed on every rank, and give a RelationLoader rank=0, world_size=1",
     "seed": "call torch.manual_seed with one number on every rank, or pass seed=",
     "mode": "call train() or eval() on every rank",
 }
+
+
+class RanksDifferError(ValueError):
+    """The ranks differ in what must be the same; raised by all of them at the same place."""
 
 
 def agree(ranks: Ranks, values: Mapping[str, Any]) -> None:
@@ -35,7 +39,7 @@ def compare(told: Sequence[Mapping[str, Any]]) -> None:
     for key, value in told[0].items():
         for rank, other in enumerate(told):
             if other.get(key) != value:
-                raise ValueError(
+                raise RanksDifferError(
                     f"the ranks differ in {key!r}: rank 0 has {value}, rank {rank} has {other.get(key)}. All must have "
                     f"the same: {_WAYS.get(key, 'build the model alike everywhere')}"
                 )

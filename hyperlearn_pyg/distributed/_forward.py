@@ -3,13 +3,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hyperlearn_pyg.distributed._share import as_batch, in_order, to_device
-from hyperlearn_pyg.distributed._step import Step, culprits
+from hyperlearn_pyg.distributed._step import Step, common_type, culprits
 from hyperlearn_pyg.distributed.exchange import gather_values, sum_value
 from hyperlearn_pyg.errors import ModalityError, NonFiniteError
 from hyperlearn_pyg.ops.kruskal import gram_norm
@@ -67,8 +68,9 @@ class Pass(Step):
         else:
             self.meet(targets)
             tables, own, _ = self.exchange(targets)
-            alone = torch.zeros((), device=owner.device)
-            part = self.trying(lambda: owner.call.within(self.values, lambda: self._part(tables, own, data)), alone)
+            alone, empty = torch.zeros((), device=owner.device), [not len(batch) for batch in targets]
+            score = partial(self._part, tables, own, empty, data)
+            part = self.trying(lambda: owner.call.within(self.values, score), alone)
             cells = self.cells(targets)
             assert self.tie is not None, "an exchange leaves a tie"
             total = self.vote(part + self.tie)
@@ -77,12 +79,12 @@ class Pass(Step):
             return total
         return self._not_finite("loss")
 
-    def _part(self, tables: dict[str, Tensor], own: Sequence[TupleBatch], data: Any) -> Tensor:
+    def _part(self, tables: dict[str, Tensor], own: Sequence[TupleBatch], empty: Sequence[bool], data: Any) -> Tensor:
         """Return this rank's part of the loss: its tuples, and what its modalities have alone."""
         owner, module = self.owner, self.owner.module
-        total = torch.zeros((), dtype=next((t.dtype for t in tables.values()), None), device=owner.device)
-        for batch in own:
-            if len(batch):
+        total = torch.zeros((), dtype=common_type(owner.tables.values()), device=owner.device)
+        for batch, nowhere in zip(own, empty, strict=True):
+            if len(batch) or nowhere:  # a batch that is empty on all ranks gives gradients of zero, as in one process
                 total = total + module.target_loss(tables, batch)
         for name, factors in self.factors.items():
             penalty = module.penalty(name, factors, data)
@@ -94,6 +96,7 @@ class Pass(Step):
         total = torch.zeros((), device=owner.device)
         for batch in targets:
             total = total + module.target_loss(tables, to_device(batch, owner.device))
+        for batch in targets:
             if batch.cells:
                 rows = [tables[m] for m in batch.modalities]
                 columns = [module.columns(batch.relation, s, t) for s, t in enumerate(rows)]
@@ -112,7 +115,8 @@ class Pass(Step):
     def smoothness(self, data: Any) -> Tensor:
         """Return the smoothness of all modalities."""
         owner = self.owner
-        total = torch.zeros((), device=owner.device)
+        total = torch.zeros((), dtype=common_type(owner.tables.values()), device=owner.device)
+        total = total if self.tie is None else total + self.tie  # no rank is without a gradient
         for name, factors in self.factors.items():
             part = owner.call.using(self.values, "smoothness", name, factors, data)
             total = total + part.to(owner.device) / owner.plan.replicas

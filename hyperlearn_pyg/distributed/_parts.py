@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.func import functional_call
 from torch.nn import Module, Parameter
+from torch_geometric.nn import norm
 
 from hyperlearn_pyg.distributed.loads import Machine, ModalityLoad, modality_seconds
 from hyperlearn_pyg.distributed.plan import ModalityPlan
@@ -18,9 +19,25 @@ from hyperlearn_pyg.distributed.planner import ModalityPlanner
 from hyperlearn_pyg.errors import did_you_mean
 from hyperlearn_pyg.ops.seeds import derive_seed, draw_seed
 
-_STATISTICS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d, torch.nn.SyncBatchNorm)
+if TYPE_CHECKING:
+    from hyperlearn_pyg.distributed.ranks import Ranks
+
+_STATISTICS = (
+    torch.nn.BatchNorm1d,
+    torch.nn.BatchNorm2d,
+    torch.nn.BatchNorm3d,
+    torch.nn.SyncBatchNorm,
+    norm.DiffGroupNorm,
+    norm.GraphNorm,
+    norm.GraphSizeNorm,
+    norm.InstanceNorm,
+    norm.MeanSubtractionNorm,
+    norm.PairNorm,
+)
 _DROPOUTS = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d, torch.nn.AlphaDropout)
 PREFIX = "encoders."
+#: Name of the empty parameter that a rank without parameters gives its optimizer.
+INERT = "<none>"
 
 
 class Call(Module):
@@ -95,11 +112,23 @@ def check_shared(module: Module) -> None:
     for where, part in module.named_modules():
         if where.startswith(PREFIX):
             continue
-        if isinstance(part, _STATISTICS) or (isinstance(part, _DROPOUTS) and part.p > 0):
+        if _mixes_tuples(part) or _draws(part):
             raise ValueError(
                 f"'{where}' ({type(part).__name__}) would see the tuples of one rank only, so the result would depend "
-                "on the placement: move it into the encoders, or use LayerNorm"
+                "on the placement: move it into the encoders, or use torch.nn.LayerNorm (PyG's with mode='node') and "
+                "no dropout"
             )
+
+
+def _mixes_tuples(part: Module) -> bool:
+    """Tell whether a module normalises over the tuples that it is given."""
+    return isinstance(part, _STATISTICS) or (isinstance(part, norm.LayerNorm) and part.mode == "graph")
+
+
+def _draws(part: Module) -> bool:
+    """Tell whether a module drops at random: a layer that does, or one with a rate, as PyG's MLP has one a layer."""
+    rates = part.p if isinstance(part, _DROPOUTS) else getattr(part, "dropout", 0.0)
+    return any(isinstance(p, float | int) and p > 0 for p in (rates if isinstance(rates, list | tuple) else [rates]))
 
 
 def shared_parameters(module: Module) -> dict[str, Parameter]:
@@ -222,6 +251,23 @@ def extended(plan: ModalityPlan, name: str, group: int | None) -> ModalityPlan:
         raise ValueError(f"'group' must be below {len(held)}, the number of groups of ranks (got {group})")
     groups = tuple((*m, name) if g == group else m for g, m in enumerate(plan.groups))
     return replace(plan, groups=groups, loads=(), relations=())
+
+
+def add_together(
+    ranks: Ranks, module: Any, name: str, encoder: Module | None, here: bool, kwargs: Mapping[str, Any]
+) -> None:
+    """Add an encoder on every rank; what one of them refuses is an error on all."""
+    fault: Exception | None = None
+    try:
+        add_encoder(module, name, encoder, here, kwargs)
+    except (ValueError, TypeError) as error:
+        fault = error
+    told = ranks.tell(None if fault is None else str(fault))
+    texts = [f"rank {rank}: {text}" for rank, text in enumerate(told) if text is not None]
+    if fault is not None:
+        raise fault
+    if texts:
+        raise ValueError(f"modality {name!r} was not added on all ranks: {texts[0]}")
 
 
 def add_encoder(module: Any, name: str, encoder: Module | None, here: bool, kwargs: Mapping[str, Any]) -> None:

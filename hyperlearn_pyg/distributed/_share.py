@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
 
@@ -61,6 +61,31 @@ def as_batch(tuples: Any) -> TupleBatch:
         ) from error
 
 
+def batches_key(batches: Sequence[TupleBatch], tables: Mapping[str, Table]) -> list[Any]:
+    """Return all that :func:`make_share` makes of batches, to be compared by :func:`same_key`."""
+    key: list[Any] = [dict(tables)]
+    for batch in batches:
+        for field in fields(batch):
+            value = getattr(batch, field.name)
+            parts = value if isinstance(value, tuple) else (value,)
+            key += [(part, part._version) if isinstance(part, Tensor) else part for part in parts]
+    return key
+
+
+def same_key(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Tell whether two keys are of the same tensors, unchanged since, and of the same other values."""
+
+    def held(entry: Any) -> bool:
+        return isinstance(entry, tuple) and len(entry) > 0 and isinstance(entry[0], Tensor)
+
+    def same(a: Any, b: Any) -> bool:
+        if held(a) or held(b):
+            return held(a) and held(b) and a[0] is b[0] and bool(a[1] == b[1])
+        return bool(a == b)
+
+    return len(one) == len(other) and all(map(same, one, other))
+
+
 def digest(batches: Sequence[TupleBatch]) -> str:
     """Return a checksum of the tuples, by which ranks see whether they drew the same ones."""
     total = 0
@@ -112,7 +137,9 @@ def _own_batches(
         index = next(found)
         candidates = tuple(next(found)[0] for _ in batch.candidates)
         value, weight = (None if t is None else t[part] for t in (batch.value, batch.weight))
-        out.append(replace(batch, index=index, value=value, weight=weight, candidates=candidates))
+        items, named = batch.named()
+        own = replace(batch, index=index, value=value, weight=weight, candidates=candidates)
+        out.append(replace(own, items=items[:, part], candidate_items=named))
     return out
 
 
@@ -124,11 +151,12 @@ def to_device(batch: TupleBatch, device: torch.device) -> TupleBatch:
         return batch
     moved: dict[str, Any] = {
         name: value.to(device, non_blocking=True)
-        for name in ("index", "value", "weight", "mass")
+        for name in ("index", "value", "weight", "mass", "items")
         if isinstance(value := getattr(batch, name), Tensor) and value.device != device
     }
-    if any(items.device != device for items in batch.candidates):
-        return replace(batch, **moved, candidates=tuple(items.to(device) for items in batch.candidates))
+    for name in ("candidates", "candidate_items"):
+        if any(items.device != device for items in getattr(batch, name)):
+            moved[name] = tuple(items.to(device) for items in getattr(batch, name))
     return replace(batch, **moved) if moved else batch
 
 

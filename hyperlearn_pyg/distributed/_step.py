@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import Parameter
 
-from hyperlearn_pyg.distributed._agreement import compare, tables_to_tell, tables_told
+from hyperlearn_pyg.distributed._agreement import RanksDifferError, compare, tables_to_tell, tables_told
 from hyperlearn_pyg.distributed._faults import Fault, describe_fault, name_straggler, raise_together
 from hyperlearn_pyg.distributed._share import Share, Table, digest, make_share, to_device
 from hyperlearn_pyg.distributed.exchange import exchange_rows, gather_values, sum_grads
@@ -36,6 +36,7 @@ class Step:
         factors: the factors of the modalities here.
         fault: what went wrong here, if anything did.
         tie: to be added to what the user calls backward on.
+        waiting: a zero that the tie takes up where gradients of earlier passes wait to be summed.
     """
 
     owner: ModalityParallel
@@ -44,6 +45,7 @@ class Step:
     factors: dict[str, Tensor] = field(default_factory=dict)
     fault: Fault | None = None
     tie: Tensor | None = None
+    waiting: Tensor | None = None
     seconds: float = 0.0
 
     def encode(self, data: Any, **kwargs: Any) -> None:
@@ -87,11 +89,16 @@ class Step:
         owner = self.owner
         named = {name: p for name, p in owner.module.named_parameters() if p.requires_grad}
         if owner.syncing:
-            held = [torch.empty(0) if n in self.shared else p for n, p in named.items()]  # theirs go the first way
-            pending = held if owner.unsynced else ()
-            self.values = dict(
-                zip(named, sum_grads(list(named.values()), owner.ranks.data, pending=pending), strict=True)
-            )
+            nothing = torch.empty(0)  # what waits in shared ones goes the way of the exchange
+            held = [nothing if name in self.shared else p for name, p in named.items()]
+            if not owner.unsynced:
+                self.values = dict(zip(named, sum_grads(list(named.values()), owner.ranks.data), strict=True))
+            elif named:  # what waits may be of a modality that no tuple of this step names: the anchor reaches it
+                anchor = torch.zeros((), dtype=next(iter(named.values())).dtype, device=owner.device)
+                given = [anchor.requires_grad_(), *named.values()]
+                pending = [torch.empty(0), *held]
+                self.waiting, *values = sum_grads(given, owner.ranks.data, pending=pending)
+                self.values = dict(zip(named, values, strict=True))
 
     def raise_faults(self) -> None:
         """Raise on every rank what went wrong on one; every rank must call this."""
@@ -125,7 +132,7 @@ class Step:
         owner = self.owner
         share = owner.share(batches)
         width = max((t.width for t in owner.tables.values()), default=1)
-        kind = _common_type(owner.tables.values())
+        kind = common_type(owner.tables.values())
         rows = self._rows(share, width, kind)
         shared = {name: self.values.get(name, p) for name, p in self.shared.items()}
         syncing = owner.syncing and torch.is_grad_enabled()
@@ -135,9 +142,9 @@ class Step:
         if syncing:
             self.values.update(zip(shared, got.shared, strict=True))
             owner.unsynced = False
-        self.tie = got.tie
+        self.tie = got.tie if self.waiting is None else got.tie + self.waiting
         tables = share.route.tables(got.rows)
-        tables = {name: table[:, : owner.tables[name].width] for name, table in tables.items()}
+        tables = {n: table[:, : owner.tables[n].width].to(owner.tables[n].dtype) for n, table in tables.items()}
         return tables, [to_device(batch, owner.device) for batch in share.batches], share
 
     def _rows(self, share: Share, width: int, kind: torch.dtype) -> Tensor:
@@ -169,7 +176,7 @@ class Step:
         if bool(faults.any()):
             raise_together(owner.ranks, self.fault)
         if bool((seeds != seeds[0]).any()):
-            raise ValueError(
+            raise RanksDifferError(
                 f"the ranks differ in their random numbers (seeds {[int(s) for s in seeds]}): call torch.manual_seed "
                 "with one number on every rank, or pass seed="
             )
@@ -190,7 +197,7 @@ class Step:
         wanted.sort(key=lambda entry: plan.owners[entry[0].modalities[entry[1]]])
         sides = [self._side(batch, slot) for batch, slot in wanted]
         held = [plan.owners[batch.modalities[slot]] for batch, slot in wanted]
-        most, like = max(sides), _common_type(owner.tables.values())
+        most, like = max(sides), common_type(owner.tables.values())
         own = [
             _framed(self._gram(batch, slot, side, like), most)
             for (batch, slot), group, side in zip(wanted, held, sides, strict=True)
@@ -279,7 +286,7 @@ def _framed(gram: Tensor, side: int) -> Tensor:
     return torch.nn.functional.pad(gram, (0, missing, 0, missing)) if missing else gram
 
 
-def _common_type(tables: Any) -> torch.dtype:
+def common_type(tables: Any) -> torch.dtype:
     kind: torch.dtype | None = None
     for table in tables:
         kind = table.dtype if kind is None else torch.promote_types(kind, table.dtype)

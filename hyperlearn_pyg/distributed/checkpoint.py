@@ -19,6 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,18 @@ from hyperlearn_pyg.distributed import _checkpoint_files as disk
 from hyperlearn_pyg.distributed._plain import check_json, to_plain
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
-__all__ = ["Checkpoint", "CheckpointWriter", "load", "load_latest", "names", "new_directory", "newest", "save"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointWriter",
+    "committed",
+    "load",
+    "load_latest",
+    "names",
+    "new_directory",
+    "newest",
+    "prune",
+    "save",
+]
 
 #: Seconds that the parts of other ranks are waited for, at most, when this rank ends.
 _GRACE = 5.0
@@ -148,6 +160,8 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
         self._given_up = threading.Event()
+        #: Around what one rank alone may fail in; ranks that can talk let it succeed on all of them or on none.
+        self.together: Callable[[], AbstractContextManager[None]] = nullcontext
         if rank >= world_size:
             raise ValueError(f"'rank' must be below 'world_size' (got {rank} and {world_size})")
 
@@ -169,14 +183,15 @@ class CheckpointWriter:
             ValueError, OSError, TimeoutError: as :func:`save`; in a thread, of the save before (then this one is not
                 begun).
         """
-        self.wait()
-        extra = dict(extra or {})
-        check_json(extra, "'extra'")
-        content = {
-            "tensors": to_plain(_tensors(tensors), "'tensors'", copy=self.asynchronous),
-            "optimizer": to_plain(optimizer or {}, "'optimizer'", copy=self.asynchronous),
-        }
-        directory = self._directory(step, directory)
+        with self.together():
+            self.wait()
+            extra = dict(extra or {})
+            check_json(extra, "'extra'")
+            content = {
+                "tensors": to_plain(_tensors(tensors), "'tensors'", copy=self.asynchronous),
+                "optimizer": to_plain(optimizer or {}, "'optimizer'", copy=self.asynchronous),
+            }
+            directory = self._directory(step, directory)
         if not self.asynchronous:
             self._write(directory, step, content, extra)
             return directory
@@ -236,11 +251,14 @@ class CheckpointWriter:
             self._fault = fault
 
     def _write(self, directory: Path, step: int, content: dict[str, Any], extra: dict[str, Any]) -> None:
+        together = nullcontext if self.asynchronous else self.together  # a thread must send no messages
         try:
-            disk.write_part(directory, content, extra, disk.part_name(self.rank, self.world_size))
-            if self.rank == 0:
-                names = [disk.part_name(rank, self.world_size) for rank in range(self.world_size)]
-                disk.commit(directory, step, self._receipts(directory, names))
+            with together():
+                disk.write_part(directory, content, extra, disk.part_name(self.rank, self.world_size))
+            with together():
+                if self.rank == 0:
+                    names = [disk.part_name(rank, self.world_size) for rank in range(self.world_size)]
+                    disk.commit(directory, step, self._receipts(directory, names))
         except BaseException:
             if self.rank == 0 and not (directory / disk.COMMIT).exists():
                 disk.remove(directory)
@@ -336,6 +354,24 @@ def names(directory: str | os.PathLike[str]) -> list[str]:
         InputError: it is not committed, or its manifest is damaged.
     """
     return list(disk.holders(disk.read_manifest(Path(directory))["files"], "tensors"))
+
+
+def committed(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the directories of the committed checkpoints of a folder, newest first; damaged ones among them."""
+    return [directory for directory in disk.directories(Path(folder)) if (directory / disk.COMMIT).exists()]
+
+
+def prune(folder: str | os.PathLike[str], keep: int) -> None:
+    """Delete what is older than the newest checkpoints whose files are all there; warn of what cannot be deleted.
+
+    Args:
+        folder: of the checkpoints of a run; nobody may be saving in it.
+        keep: how many checkpoints stay; with 0 none does.
+
+    Raises:
+        ValueError: ``keep`` is no whole number of at least 0.
+    """
+    disk.prune(Path(folder), _whole("keep", keep, 0))
 
 
 def _read(

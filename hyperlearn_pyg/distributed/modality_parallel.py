@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.nn import Module, Parameter
+from torch.nn import Module
 from typing_extensions import Self
 
 from hyperlearn_pyg.distributed import _parts, saving
 from hyperlearn_pyg.distributed._agreement import agree
 from hyperlearn_pyg.distributed._forward import Pass
-from hyperlearn_pyg.distributed._share import Share, Table, as_batch
+from hyperlearn_pyg.distributed._held import Held
+from hyperlearn_pyg.distributed._share import Share, Table, as_batch, batches_key, same_key
 from hyperlearn_pyg.distributed._step import make_tables_share
 from hyperlearn_pyg.distributed._streams import Streams
 from hyperlearn_pyg.distributed.plan import ModalityPlan
@@ -29,7 +29,7 @@ CHECKS = ("first", "always", "never")
 ON_NONFINITE = ("raise", "skip", "ignore")
 
 
-class ModalityParallel(Module):
+class ModalityParallel(Held):
     """Spreads a module over devices, one or more modalities each, with the results of the plain module.
 
     Three ways to run, one code path:
@@ -49,6 +49,12 @@ class ModalityParallel(Module):
         loss.backward()
         optimizer.step()
 
+    When a rank dies, hangs or raises, the others raise an error that names it and its modalities; see :meth:`guard` for
+    what they cannot see. Then start anew: :meth:`load` takes the newest whole checkpoint. Under ``torchrun
+    --max-restarts`` join the ranks by :func:`connected`, or set ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``: otherwise the
+    new ranks may be given the addresses of the dead ones
+    (`pytorch#135712 <https://github.com/pytorch/pytorch/issues/135712>`_).
+
     Args:
         module: meets :class:`~hyperlearn_pyg.typing.ModalityModule`, or :class:`~hyperlearn_pyg.typing.LossModule` for
             :meth:`loss`. It is kept, not copied; encoders of other ranks are taken out of it.
@@ -64,7 +70,8 @@ class ModalityParallel(Module):
         check: when the ranks compare their tuples, seeds and sizes: ``"first"`` step, ``"always"`` or ``"never"``.
         on_nonfinite: NaN or infinity in a loss: ``"raise"`` with the names of the modalities, ``"skip"`` the step on
             all ranks (the loss is NaN and its backward leaves no gradient), or ``"ignore"``.
-        timeout: seconds that a rank is waited for; that of the process group where absent.
+        timeout: seconds that a rank is waited for; that of the process group where absent. With data replicas pass it:
+            torch tells nobody what that of a group is, and the groups made for them have torch's half an hour.
 
     Attributes:
         module: the module.
@@ -78,8 +85,6 @@ class ModalityParallel(Module):
         ValueError: the plan does not fit the module or the ranks, a device is not there, the module cannot be split
             without another result, an argument is unknown, or the ranks differ in what they build.
     """
-
-    module: Any
 
     def __init__(
         self,
@@ -102,88 +107,29 @@ class ModalityParallel(Module):
         for key, (value, known) in choices.items():
             if value not in known:
                 raise ValueError(f"{key!r} must be one of {list(known)} (got {value!r}).{did_you_mean(value, known)}")
-        self.names = _parts.modality_names(module)
-        self.plan = _parts.make_plan(module, self.names, plan, devices, mesh, process_group, exchange)
-        self.exchange, self.check, self.on_nonfinite, self.seed = self.plan.exchange, check, on_nonfinite, seed
-        self.ranks = Ranks(self.plan, process_group=process_group, mesh=mesh, timeout=timeout, dtype=exchange_dtype)
-        if self.plan.world_size > 1:
-            _parts.check_encoders(module)
-        if self.ranks.world_size > 1:
-            _parts.check_shared(module)
+        self.ranks = Ranks(process_group=process_group, mesh=mesh, timeout=timeout, dtype=exchange_dtype)
+        with self.ranks.all_or_none("the module cannot be spread over these ranks"):
+            self.names = _parts.modality_names(module)
+            self.plan = _parts.make_plan(module, self.names, plan, devices, mesh, process_group, exchange)
+            if self.plan.world_size > 1:
+                _parts.check_encoders(module)
+            if self.ranks.together:
+                _parts.check_shared(module)
+        if self.ranks.together:
             agree(self.ranks, _parts.to_agree(module, self.names, self.plan, exchange_dtype))
-        self._share_registries(module)
-        self._place()
-        self.__dict__["call"] = _parts.Call(module)  # no submodule: it would call itself
+        self.ranks.settle(self.plan)
+        self.exchange, self.check, self.on_nonfinite, self.seed = self.plan.exchange, check, on_nonfinite, seed
+        with self.ranks.all_or_none("the module cannot be spread over these ranks"):
+            self._share_registries(module)
+            self._place()
         self.streams = Streams(enabled=self.ranks.world_size == 1 and len(self.devices) > 1)
         self.tables: dict[str, Table] = {}
         self.steps = 0
         self.syncing, self.unsynced = True, False
         self.stopping, self.stop_requested = False, False
-        self._frozen: set[str] = set()
         self._has_loss = isinstance(module, LossModule)  # which looks for every method: too slow for every step
         self._last: Pass | None = None
-        self._shares: tuple[tuple[Tensor, ...], tuple[int, ...], Share] | None = None
-
-    # ------------------------------------------------------------------ what is here
-
-    def _share_registries(self, module: Module) -> None:
-        """Be the module to everything that asks for parameters: names are then those of the plain module."""
-        self.__dict__.update(module=module, _modules=module._modules, _parameters=module._parameters)
-        self.__dict__.update(_buffers=module._buffers, training=module.training)
-        self.__dict__["_inert"] = Parameter(torch.zeros(0))
-
-    def _place(self) -> None:
-        """Drop the encoders of other ranks; bring what is left to its devices."""
-        plan, encoders = self.plan, self.module.encoders
-        places = [self.ranks.rank] if self.ranks.together else range(plan.world_size)
-        groups = {place: plan.coordinates(place)[0] for place in places}
-        self.local = [name for name in self.names if plan.owners[name] in groups.values()]
-        for name in list(encoders.keys()):
-            if name not in self.local:
-                del encoders[name]
-        missing = [name for name in self.local if name not in encoders]
-        if missing:
-            raise ValueError(f"the plan places {missing} on rank {self.ranks.rank}, which has no encoder for it")
-        first = next(iter(places))
-        given = plan.device_of(first)
-        self.device = _parts.device_of(self.module) if given is None else torch.device(given)
-        self.devices = {}
-        if given is not None:
-            self.module.to(self.device)
-        for place, group in groups.items():
-            for name in plan.groups[group]:
-                named = plan.device_of(place)
-                self.devices[name] = _parts.device_of(encoders[name], self.device)
-                if named is not None:
-                    self.devices[name] = torch.device(named)
-                    encoders[name].to(self.devices[name])
-
-    def shared(self) -> dict[str, Parameter]:
-        """Return the trained parameters that every rank holds, by name."""
-        return _parts.shared_parameters(self.module)
-
-    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        """Yield the parameters of this rank; an empty one where it has none, so that an optimizer can be made."""
-        yield from super().parameters(recurse)
-        if next(super().parameters(recurse), None) is None:
-            yield self._inert
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of everything here; frozen encoders stay in evaluation mode."""
-        super().train(mode)
-        self.module.training = mode
-        for name in self._frozen & set(self.local):
-            self.module.encoders[name].eval()
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            module = self.__dict__.get("module")
-            if module is None:
-                raise
-            return getattr(module, name)
+        self._shares: tuple[list[Any], Share] | None = None
 
     def __repr__(self) -> str:
         here = ", ".join(f"{name} on {self.devices[name]}" for name in self.local) or "no modality"
@@ -261,31 +207,16 @@ class ModalityParallel(Module):
 
     def share(self, batches: Sequence[TupleBatch]) -> Share:
         """Return what this rank scores of some batches; the last one is kept, as full batches come again."""
-        tensors = tuple(t for b in batches for t in (b.index, b.value, b.weight, *b.candidates) if t is not None)
-        versions = tuple(t._version for t in tensors)
-        kept = self._shares
-        if kept is not None and kept[1] == versions and all(map(operator.is_, kept[0], tensors)):
-            return kept[2]
-        share = make_tables_share(self, batches)
-        self._shares = (tensors, versions, share)
-        return share
+        key = batches_key(batches, self.tables)
+        if self._shares is None or not same_key(self._shares[0], key):
+            self._shares = (key, make_tables_share(self, batches))
+        return self._shares[1]
 
     def prepare(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """Return ``module.prepare(data, ...)`` with the inputs of each modality on its device."""
         inputs = self.module.prepare(data, *args, **kwargs)
         cpu = torch.device("cpu")
         return inputs if all(d == cpu for d in self.devices.values()) else inputs.place(self.devices)
-
-    def placed(self, name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Bring the tensors that ``encode`` is given besides the data to the device of a modality."""
-        device = self.devices[name]
-
-        def move(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value.to(device)
-            return {key: move(entry) for key, entry in value.items()} if isinstance(value, Mapping) else value
-
-        return {key: None if value is None else move(value) for key, value in kwargs.items()}
 
     def _pass_seed(self, seed: int | None) -> int | None:
         """Return the seed of a pass; None where nothing is drawn at random."""
@@ -339,7 +270,12 @@ class ModalityParallel(Module):
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Tell the other ranks at once of what a block raises here, such as a backward pass out of memory."""
+        """Tell the other ranks of what a block raises here, such as a backward pass out of memory.
+
+        They raise it in place of their next message. A block may be ``loss.backward()`` or the whole loop. Without it
+        the others notice as soon as this process ends, and else after their time-out; a rank that catches such an error
+        and goes on alone is out of step with them.
+        """
         with self.ranks.guard():
             yield
 
@@ -363,22 +299,24 @@ class ModalityParallel(Module):
             **kwargs: for the module's own ``add_modality``: ``data=``, ``relations=``.
 
         Raises:
-            ValueError: there is such a modality, no such group, or no encoder was given.
+            ValueError: there is such a modality, no such group, no encoder was given, or the ranks differ.
         """
         if name in self.names:
             raise ValueError(f"there is a modality {name!r} already")
-        self.plan = _parts.extended(self.plan, name, group)
+        plan = _parts.extended(self.plan, name, group)
         old = {id(p) for p in self.module.parameters()}
-        here = not self.ranks.together or self.plan.owners[name] == self.ranks.group
-        _parts.add_encoder(self.module, name, encoder, here, kwargs)
+        here = not self.ranks.together or plan.owners[name] == self.ranks.group
+        self.ranks.check()
+        _parts.add_together(self.ranks, self.module, name, encoder, here, kwargs)
         if freeze_others:
             self._frozen |= set(self.names)
             for parameter in self.module.parameters():
                 parameter.requires_grad_(parameter.requires_grad and id(parameter) not in old)
         self.names = [*self.names, name]
-        self.ranks.plan = self.plan
+        self.plan = self.ranks.plan = plan
         self.tables, self._shares = {}, None
         self._place()
+        agree(self.ranks, _parts.to_agree(self.module, self.names, plan, self.ranks.row.dtype))
         return self.train(self.training)
 
     # ------------------------------------------------------------------ gathering and saving
@@ -391,6 +329,10 @@ class ModalityParallel(Module):
         """Load from a state of the plain module; what belongs to other ranks is passed over."""
         mine = saving.of_this_rank(self, state_dict)
         return self.module.load_state_dict(mine, strict=strict, assign=assign)
+
+    def saved_names(self) -> set[str]:
+        """Return the names of the tensors that this rank saves; every name is saved by one rank."""
+        return set(saving.saved_here(self))
 
     def full_state_dict(self) -> dict[str, Tensor]:
         """Return the state of the plain module on the CPU of rank 0; empty elsewhere. Every rank calls it."""
@@ -426,11 +368,16 @@ class ModalityParallel(Module):
 
         Returns:
             The directory.
+
+        Raises:
+            OSError, ValueError: this rank's part cannot be written.
+            ParallelError: another rank's cannot. The checkpoint before stays the newest, and training can go on.
+            RankLostError: a rank died meanwhile.
         """
         return saving.save(self, folder, step, optimizer, extra, keep, asynchronous)
 
     def wait(self) -> None:
-        """Wait for the last asynchronous save; raises what went wrong with it."""
+        """Wait for the last asynchronous save; raises what went wrong with it, on all ranks. Every rank calls it."""
         saving.wait(self)
 
     def load(

@@ -47,16 +47,19 @@ def load_optimizer_state(
     Args:
         optimizer: an optimizer of the same class; it may hold fewer parameters, in other groups.
         named_parameters: ``module.named_parameters()``.
-        state: by name; entries of other parameters are left out.
+        state: by name; entries of other parameters are left out. An empty parameter needs none.
 
     Raises:
         ValueError: no entry for a parameter, or parameters of one group had different options (then make the groups
             as they were). The optimizer is left as it was.
     """
-    names = _names(optimizer, named_parameters)
+    named = list(named_parameters)
+    names, empty = _names(optimizer, named), {name for name, parameter in named if parameter.numel() == 0}
     new = optimizer.state_dict()
     new["state"] = {}
     for group in new["param_groups"]:
+        if all(names[index] in empty and names[index] not in state for index in group["params"]):
+            continue
         for index in group["params"]:
             entry, first = _entry(state, names[index]), _entry(state, names[group["params"][0]])
             for key, value in entry["options"].items():

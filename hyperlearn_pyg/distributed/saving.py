@@ -13,13 +13,12 @@ from torch.nn import Module
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from hyperlearn_pyg.distributed import _parts, checkpoint
+from hyperlearn_pyg.distributed._plain import check_json
+from hyperlearn_pyg.distributed._step import common_type
 from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
 
 if TYPE_CHECKING:
     from hyperlearn_pyg.distributed.modality_parallel import ModalityParallel
-
-#: Name of the empty parameter that a rank without parameters gives its optimizer.
-_INERT = "<none>"
 
 
 def of_this_rank(owner: ModalityParallel, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,23 +90,19 @@ def gather_module(owner: ModalityParallel) -> Module | None:
     if owner.ranks.world_size == 1:
         alone: Module = copy.deepcopy(owner.module).cpu()
         return alone
-    own = {}
-    if owner.ranks.replica == 0:
-        own = {name: copy.deepcopy(owner.module.encoders[name]).to("meta") for name in owner.local}
+    first = owner.ranks.replica == 0 and owner.ranks.rank != 0
+    own = {name: copy.deepcopy(owner.module.encoders[name]).cpu() for name in owner.local if first}
     content = torch.frombuffer(bytearray(pickle.dumps(own)), dtype=torch.uint8)
     blocks = owner.ranks.bytes_to(content)
-    state = full_state_dict(owner)
     if owner.ranks.rank != 0:
         return None
-    encoders: dict[str, Module] = {}
+    module: Any = copy.deepcopy(owner.module).cpu()
+    encoders = {name: module.encoders[name] for name in owner.local}
     for block in blocks:  # from the ranks of this very run
         encoders.update(pickle.loads(bytes(block.numpy())))
-    module: Any = copy.deepcopy(owner.module)
-    module.to("cpu")
     module.encoders.clear()
     for name in owner.names:
-        module.encoders[name] = encoders[name].to_empty(device="cpu")
-    module.load_state_dict(state)
+        module.encoders[name] = encoders[name]
     whole: Module = module
     return whole
 
@@ -122,40 +117,45 @@ def save(
     asynchronous: bool,
 ) -> str:
     """Save a checkpoint of all ranks."""
-    ranks = owner.ranks
-    directory = ranks.tell(str(checkpoint.new_directory(folder, step)) if ranks.rank == 0 else None)[0]
-    writer = _writer(owner, folder, keep, asynchronous)
+    ranks, new = owner.ranks, None
+    ranks.check()
+    writer = _writer(owner, folder, keep, asynchronous, step)
+    with writer.together():
+        writer.wait()
+        check_json(dict(extra or {}), "'extra'")
+        new = str(checkpoint.new_directory(folder, step)) if ranks.rank == 0 else None
+    directory = ranks.tell(new)[0]
     tensors = saved_here(owner)
-    state = {} if optimizer is None else optimizer_state(optimizer, _named(owner))
+    state = {} if optimizer is None else optimizer_state(optimizer, owner.named_parameters())
     wanted = {name: entry for name, entry in state.items() if name in tensors}
     values = {"extra": dict(extra or {}), "passes": owner.steps} if ranks.rank == 0 else {}
     writer.save(step, tensors, optimizer=wanted, extra=values, directory=directory)
-    if not asynchronous:
-        ranks.tell(None)  # nobody goes on, and perhaps dies, before all parts are written and rank 0 has committed
     return str(directory)
 
 
 def _writer(
-    owner: ModalityParallel, folder: str | os.PathLike[str], keep: int | None, asynchronous: bool
+    owner: ModalityParallel, folder: str | os.PathLike[str], keep: int | None, asynchronous: bool, step: int
 ) -> checkpoint.CheckpointWriter:
     wanted = (Path(folder), keep, asynchronous)
     kept = owner.__dict__.get("_writer_kept")
-    if kept is not None and kept[0] == wanted:
-        return kept[1]  # type: ignore[no-any-return]
-    wait(owner)
-    ranks = owner.ranks
-    made = checkpoint.CheckpointWriter(
-        folder, rank=ranks.rank, world_size=ranks.world_size, keep=keep, asynchronous=asynchronous
-    )
-    owner.__dict__["_writer_kept"] = (wanted, made)
-    return made
+    if kept is None or kept[0] != wanted:
+        wait(owner)
+        ranks = owner.ranks
+        made = checkpoint.CheckpointWriter(
+            folder, rank=ranks.rank, world_size=ranks.world_size, keep=keep, asynchronous=asynchronous
+        )
+        kept = owner.__dict__["_writer_kept"] = (wanted, made)
+    writer: checkpoint.CheckpointWriter = kept[1]
+    writer.together = lambda: owner.ranks.all_or_none(f"the checkpoint of step {step} was not saved")
+    return writer
 
 
 def wait(owner: ModalityParallel) -> None:
     """Wait for the last asynchronous save."""
     kept = owner.__dict__.get("_writer_kept")
     if kept is not None:
-        kept[1].wait()
+        with owner.ranks.all_or_none("the last checkpoint was not saved"):
+            kept[1].wait()
 
 
 def load(
@@ -163,25 +163,47 @@ def load(
 ) -> dict[str, Any] | None:
     """Load the newest whole checkpoint; rank 0 chooses it."""
     ranks = owner.ranks
-    found = checkpoint.newest(folder) if ranks.rank == 0 else None
+    ranks.check()
+    what, found = f"no checkpoint was loaded from '{folder}'", None
+    with ranks.all_or_none(what):
+        found = checkpoint.newest(folder) if ranks.rank == 0 else None
     directory = ranks.tell(None if found is None else str(found))[0]
     if directory is None:
         return None
     wanted = list(owner.module.state_dict())
-    there = set(checkpoint.names(directory))
-    wanted = wanted if strict else [name for name in wanted if name in there]
-    read = checkpoint.load(directory, wanted)
-    owner.module.load_state_dict(read.tensors, strict=strict)
-    owner.steps = int(read.extra.get("passes", 0))
-    if optimizer is not None:
-        now = optimizer_state(optimizer, _named(owner))
-        state = {name: entry for name, entry in now.items() if name == _INERT or (not strict and name not in there)}
-        load_optimizer_state(optimizer, _named(owner), {**state, **read.optimizer})
+    with ranks.all_or_none(what):
+        there = set(checkpoint.names(directory))
+        wanted = wanted if strict else [name for name in wanted if name in there]
+        read = checkpoint.load(directory, wanted)
+    with ranks.all_or_none(what):
+        _apply(owner, read, optimizer, strict)
     return {"step": read.step, **read.extra.get("extra", {})}
 
 
-def _named(owner: ModalityParallel) -> list[tuple[str, Tensor]]:
-    return [*owner.named_parameters(), (_INERT, owner._inert)]
+def _apply(
+    owner: ModalityParallel, read: checkpoint.Checkpoint, optimizer: torch.optim.Optimizer | None, strict: bool
+) -> None:
+    owner.module.load_state_dict(read.tensors, strict=strict)
+    owner.steps = int(read.extra.get("passes", 0))
+    if optimizer is not None:
+        named = dict(owner.named_parameters())
+        lacking = {name for name in named if name == _parts.INERT or (not strict and name not in read.tensors)}
+        load_optimizer_state(optimizer, named.items(), _filled(named, optimizer, read.optimizer, lacking))
+
+
+def _filled(
+    named: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: Mapping[str, Any], lacking: set[str]
+) -> dict[str, Any]:
+    """Give parameters that no checkpoint has an empty state, and the options of their group."""
+    now, names = optimizer_state(optimizer, named.items()), {id(p): name for name, p in named.items()}
+    out = dict(state)
+    for group in optimizer.param_groups:
+        held = [names[id(p)] for p in group["params"]]
+        first = next((state[name]["options"] for name in held if name in state), None)
+        out |= {
+            n: {"state": {}, "options": first or now[n]["options"]} for n in held if n in lacking and n not in state
+        }
+    return out
 
 
 def clip(
@@ -197,7 +219,7 @@ def clip(
     total = torch.linalg.vector_norm(torch.stack(norms), norm_type)
     if error_if_nonfinite and not bool(total.isfinite()):
         raise RuntimeError(f"the norm of the gradients of all ranks is {total.item()}, so they cannot be clipped")
-    kind = next((p.grad.dtype for p in [*own, *common] if p.grad is not None), torch.get_default_dtype())
+    kind = next((p.grad.dtype for p in [*own, *common] if p.grad is not None), common_type(owner.tables.values()))
     norm: Tensor = total.to(owner.device, kind)
     clip_grads_with_norm_([*own, *common], max_norm, norm, foreach=foreach)
     return norm
@@ -212,6 +234,6 @@ def grad_scaler(owner: ModalityParallel, **kwargs: Any) -> torch.amp.GradScaler:
     kwargs.setdefault("device", owner.device.type)
     if owner.ranks.world_size == 1:
         return torch.amp.GradScaler(**kwargs)
-    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+    from hyperlearn_pyg.distributed._scaler import RanksGradScaler
 
-    return ShardedGradScaler(process_group=owner.ranks.world.group, **kwargs)
+    return RanksGradScaler(process_group=owner.ranks.world.group, **kwargs)

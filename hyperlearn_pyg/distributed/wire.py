@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hyperlearn_pyg.distributed.traffic import reduced_bytes
+
+#: How long a message is waited for before the other ranks' notes are looked at, again and again.
+PATIENCE = datetime.timedelta(seconds=0.5)
 
 
 @dataclass
@@ -57,6 +61,7 @@ class Wire:
         stats: what counts; several wires may share one.
         dtype: send rows and their gradients as this type, ``torch.bfloat16`` say; as they are where absent.
         failed: makes of what a collective raised the error to raise in its place.
+        alarm: tells whether another rank is known to have failed; asked while a message on the CPU is waited for.
         alone: this process alone, whatever groups there are.
     """
 
@@ -67,12 +72,13 @@ class Wire:
         stats: CommStats | None = None,
         dtype: torch.dtype | None = None,
         failed: Callable[[RuntimeError], Exception] | None = None,
+        alarm: Callable[[], bool] | None = None,
         alone: bool = False,
     ) -> None:
         self.group = group
         self.stats = CommStats() if stats is None else stats
         self.dtype = dtype
-        self.failed = failed
+        self.failed, self.alarm = failed, alarm
         there = not alone and dist.is_available() and dist.is_initialized()
         self.rank: int = dist.get_rank(group) if there else 0
         self.world_size: int = dist.get_world_size(group) if there else 1
@@ -111,12 +117,32 @@ class Wire:
     def _timed(self, kind: str, num_bytes: int, call: Callable[..., Any], *args: Any) -> None:
         start = time.perf_counter()
         try:
-            call(*args, group=self.group)
+            self._wait(call, *args)
         except RuntimeError as error:  # torch.distributed's own errors are of this kind
             if self.failed is None:
                 raise
             raise self.failed(error) from error
         self.stats.add(kind, num_bytes, time.perf_counter() - start)
+
+    def _wait(self, call: Callable[..., Any], *args: Any) -> None:
+        if self.alarm is None or args[0].device.type != "cpu":
+            call(*args, group=self.group)
+            return
+        work = call(*args, group=self.group, async_op=True)
+        while not _ended(work):
+            if self.alarm():
+                raise RuntimeError("another rank left while a message was waited for")
+
+
+def _ended(work: Any) -> bool:
+    """Wait for a message for a while; raise what went wrong with it."""
+    try:
+        work.wait(PATIENCE)
+    except RuntimeError:
+        if not work.is_completed():
+            return False
+        work.wait()  # raises again, unless it came just then
+    return True
 
 
 def public(name: str, older: str) -> Callable[..., Any]:

@@ -16,9 +16,31 @@ from hyperlearn_pyg.nn.conv import (
     UniGINConv,
     UniSAGEConv,
 )
-from hyperlearn_pyg.nn.decoder import CPDecoder, KruskalDecoder, PairwiseDecoder
-from hyperlearn_pyg.nn.encoder import DiffusionEncoder, EmbeddingEncoder, RelationEncoder
-from hyperlearn_pyg.nn.losses import all_cells_squared_error, masked_squared_error, sampled_loss
+from hyperlearn_pyg.nn.decoder import (
+    CPDecoder,
+    KruskalDecoder,
+    LevelDecoder,
+    PairCounts,
+    PairwiseDecoder,
+    TuckerDecoder,
+)
+from hyperlearn_pyg.nn.encoder import (
+    DiffusionEncoder,
+    EmbeddingEncoder,
+    LevelConvEncoder,
+    PartnerEncoder,
+    RelationEncoder,
+)
+from hyperlearn_pyg.nn.losses import (
+    all_cells_squared_error,
+    candidate_loss,
+    full_softmax_loss,
+    level_cross_entropy,
+    masked_squared_error,
+    row_norms,
+    sampled_loss,
+    with_batch_items,
+)
 from hyperlearn_pyg.nn.models import Branch, HyperLearn, ModelConfig
 
 __all__ = [
@@ -36,14 +58,24 @@ __all__ = [
     "HyperLearn",
     "HypergraphConv",
     "KruskalDecoder",
+    "LevelConvEncoder",
+    "LevelDecoder",
     "ModelConfig",
+    "PairCounts",
     "PairwiseDecoder",
+    "PartnerEncoder",
     "RelationEncoder",
+    "TuckerDecoder",
     "UniGATConv",
     "UniGCNConv",
     "UniGINConv",
     "UniSAGEConv",
     "all_cells_squared_error",
+    "candidate_loss",
+    "full_softmax_loss",
+    "level_cross_entropy",
     "masked_squared_error",
+    "row_norms",
     "sampled_loss",
+    "with_batch_items",
 ]

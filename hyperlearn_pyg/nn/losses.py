@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +9,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder, multiply
+from hyperlearn_pyg.nn.decoder.level import LevelDecoder
 from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
 
-_CHUNK = 16384
+_CHUNK = 16384  # tuples
+_CELLS = 1 << 23  # scores, of tuples times candidates
 
 
 def loss_mass(count: int, weight: Tensor | None = None) -> float | Tensor:
@@ -98,6 +101,7 @@ def sampled_loss(
     num_negatives: int,
     candidates: Sequence[Tensor] | None = None,
     kind: str = "logistic",
+    in_batch: bool = False,
     generator: torch.Generator | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
@@ -118,6 +122,8 @@ def sampled_loss(
         num_negatives: number of candidates a slot.
         candidates: for each slot the items that they are drawn from; all where absent.
         kind: ``"logistic"`` or ``"softmax"``.
+        in_batch: the items of the tuples themselves are candidates of all others as well, see
+            :func:`with_batch_items`.
         generator: source of randomness, on the CPU.
         weight: weight of each tuple ``[B]``.
 
@@ -131,6 +137,7 @@ def sampled_loss(
     if index.size(1):
         sizes = [table.size(0) for table in rows]
         items = draw_candidates(sizes, num_negatives, pools=candidates, generator=generator, device=index.device)
+        items = with_batch_items(items, index) if in_batch else items
     mass = loss_mass(index.size(1), weight)
     return candidate_loss(decoder, rows, index, items, kind=kind, mass=mass, weight=weight)
 
@@ -164,6 +171,100 @@ def draw_candidates(
     return out
 
 
+def with_batch_items(candidates: Sequence[Tensor], index: Tensor) -> list[Tensor]:
+    """Add the items of a batch of tuples ``[k, B]`` to the candidates of each slot; each item once, ascending.
+
+    Drawn items alone are rarely hard; those of other tuples of the batch come by their frequency in the data (the
+    in-batch negatives of two-tower models: Yi et al., RecSys 2019, without its correction).
+    """
+    return [torch.cat([drawn, own]).unique() for drawn, own in zip(candidates, index, strict=True)]
+
+
+def full_softmax_loss(
+    decoder: KruskalDecoder,
+    rows: Sequence[Tensor],
+    index: Tensor,
+    *,
+    candidates: Sequence[Tensor] | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    r"""Return the cross-entropy of each slot's item among all items, mean over slots and tuples.
+
+    .. math::
+        \frac{1}{k \sum_e w_e} \sum_e w_e \sum_{s=1}^{k} \Big( \log \sum_{j=1}^{N_s} \exp \tilde{x}(i_1, \ldots, j,
+        \ldots, i_k) - \tilde{x}(i_1, \ldots, i_k) \Big)
+
+    ("1vsAll"; Lacroix, Usunier and Obozinski, ICML 2018, eq. 3). The scores are made in chunks of tuples, forward and
+    backward: cost :math:`O(B \sum_s N_s C)`, memory a chunk.
+
+    Args:
+        decoder: the decoder of the relation.
+        rows: what it reads, one ``[N_s, in_channels]`` a slot.
+        index: observed tuples ``[k, B]``.
+        candidates: for each slot the distinct items to choose among; all where absent.
+        weight: weight of each tuple ``[B]``.
+
+    Returns:
+        A scalar; zero for no tuples.
+    """
+    if candidates is None:
+        candidates = [torch.arange(table.size(0), device=index.device) for table in rows]
+    mass = loss_mass(index.size(1), weight)
+    return candidate_loss(decoder, rows, index, candidates, kind="softmax", mass=mass, weight=weight)
+
+
+def level_cross_entropy(
+    decoder: LevelDecoder,
+    rows: Sequence[Tensor],
+    index: Tensor,
+    value: Tensor,
+    weight: Tensor | None = None,
+    *,
+    mass: float | Tensor | None = None,
+) -> Tensor:
+    r"""Return the cross-entropy of the levels of values, :math:`-\frac{1}{\sum w} \sum_e w_e \log p(l_e \mid e)`.
+
+    Args:
+        decoder: gives the probability of every level.
+        rows: what it reads, one ``[N_s, in_channels]`` a slot.
+        index: observed tuples ``[k, E]``.
+        value: their values ``[E]``; the decoder tells their levels.
+        weight: weight of each tuple ``[E]``; ones where absent.
+        mass: see :func:`masked_squared_error`.
+
+    Returns:
+        A scalar; zero for no entries.
+    """
+    mass = loss_mass(value.numel(), weight) if mass is None else mass
+    loss = F.cross_entropy(decoder.level_scores(rows, index), decoder.levels_of(value), reduction="none")
+    return (loss if weight is None else loss * weight).sum() / mass
+
+
+def row_norms(rows: Sequence[Tensor], index: Tensor, power: int = 2) -> Tensor:
+    r"""Return :math:`\sum_e \sum_s \sum_r |A_s[i_s, r]|^p`: the penalty on the rows that tuples name.
+
+    ``power=2`` is L2; ``power=3`` is N3, the weighted nuclear 3-norm, which in contrast to L2 is a norm of the tensor
+    of order three (Lacroix, Usunier and Obozinski, ICML 2018, section 4). Items are counted as often as they occur.
+    The sums of the parts of a batch add up.
+
+    Args:
+        rows: one ``[N_s, C]`` a slot.
+        index: tuples ``[k, B]``.
+        power: the power ``p``, 2 or 3.
+
+    Raises:
+        ValueError: another power.
+    """
+    if power not in (2, 3):
+        raise ValueError(f"'power' must be 2 (L2) or 3 (N3) (got {power})")
+    total = rows[0].new_zeros(())
+    for table, items in zip(rows, index, strict=True):
+        named = table.index_select(0, items)
+        size = named.square()
+        total = total + (size if power == 2 else size * named.abs()).sum()
+    return total
+
+
 def candidate_loss(
     decoder: KruskalDecoder,
     rows: Sequence[Tensor],
@@ -173,6 +274,8 @@ def candidate_loss(
     kind: str,
     mass: float | Tensor,
     weight: Tensor | None = None,
+    items: Tensor | None = None,
+    candidate_items: Sequence[Tensor] = (),
 ) -> Tensor:
     """Return the loss of :func:`sampled_loss` against given candidates, divided by ``mass`` and the number of slots.
 
@@ -186,26 +289,32 @@ def candidate_loss(
         kind: ``"logistic"`` or ``"softmax"``.
         mass: see :func:`loss_mass`.
         weight: weight of each tuple ``[B]``.
+        items: the numbers of the items ``[k, B]``, where ``rows`` are parts of the tables and the decoder has counts.
+        candidate_items: the numbers of the candidates of each slot, in the same case.
 
     Raises:
         ValueError: unknown ``kind``.
     """
     _check_kind(kind)
+    known, names = (index, candidates) if items is None else (items, candidate_items)
     named = [table.index_select(0, own) for table, own in zip(rows, index, strict=True)]
     count = index.size(1)
     if count == 0:
-        return decoder.score_rows(named).sum()
+        nothing = decoder.score_rows(named).sum()
+        return nothing if decoder.counts is None else nothing + decoder.counts(known).sum()
     drawn = [decoder.columns(s, t.index_select(0, candidates[s])) for s, t in enumerate(rows)]
-    if count <= _CHUNK:
-        total = _chunk_sum(decoder, kind, drawn, candidates, index, weight, named)
+    tables = _Candidates(drawn, candidates, names)
+    chunk = max(1, min(_CHUNK, _CELLS // max((c.numel() for c in candidates), default=1)))
+    if count <= chunk:
+        total = _chunk_sum(decoder, kind, tables, index, known, weight, named)
     else:  # the wide temporaries of one chunk at a time, made again in the backward
-        split = [table.split(_CHUNK) for table in named]
+        split = [table.split(chunk) for table in named]
         total = named[0].new_zeros(())
-        for number, start in enumerate(range(0, count, _CHUNK)):
-            part = slice(start, start + _CHUNK)
+        for number, start in enumerate(range(0, count, chunk)):
+            part = slice(start, start + chunk)
             own = [pieces[number] for pieces in split]
             w = None if weight is None else weight[part]
-            arguments = (decoder, kind, drawn, candidates, index[:, part], w, own)
+            arguments = (decoder, kind, tables, index[:, part], known[:, part], w, own)
             total = total + checkpoint(_chunk_sum, *arguments, use_reentrant=False, preserve_rng_state=False)
     return total / (len(rows) * mass)
 
@@ -215,23 +324,34 @@ def _check_kind(kind: str) -> None:
         raise ValueError(f"'kind' must be one of {sorted(_PER_TUPLE)} (got {kind!r})")
 
 
+class _Candidates(NamedTuple):
+    """The candidates of each slot: their columns, their rows in the tables, and the numbers of their items."""
+
+    columns: Sequence[Tensor]
+    rows: Sequence[Tensor]
+    items: Sequence[Tensor]
+
+
 def _chunk_sum(
     decoder: KruskalDecoder,
     kind: str,
-    drawn: Sequence[Tensor],
-    items: Sequence[Tensor],
+    drawn: _Candidates,
     index: Tensor,
+    items: Tensor,
     weight: Tensor | None,
     named: Sequence[Tensor],
 ) -> Tensor:
     """Sum the loss over the tuples ``index [k, b]``, whose rows are ``named``, and over the slots."""
-    columns = decoder.all_columns(named)
+    columns, counts = decoder.all_columns(named), decoder.counts
     offset = decoder.offset.to(columns[0].dtype)
     positive = multiply(columns).sum(1) + offset
+    positive = positive if counts is None else positive + counts(items, leave_out=True)
     total = positive.new_zeros(())
     for slot, context in enumerate(decoder.contexts(columns)):
-        negative = context @ drawn[slot].t() + offset
-        negative = negative.masked_fill(items[slot][None, :] == index[slot][:, None], -torch.inf)
+        negative = context @ drawn.columns[slot].t() + offset
+        if counts is not None:
+            negative = negative + counts.slot_scores(items, slot, drawn.items[slot], leave_out=True)
+        negative = negative.masked_fill(drawn.rows[slot][None, :] == index[slot][:, None], -torch.inf)
         loss = _PER_TUPLE[kind](positive, negative)
         total = total + (loss if weight is None else loss * weight).sum()
     return total

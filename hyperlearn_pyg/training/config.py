@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.config import check_keys
 from hyperlearn_pyg.nn.models.presets import training_values
 
@@ -29,6 +29,9 @@ class TrainConfig:
         eval_every: epochs between two evaluations on the held-out entries.
         patience: evaluations without an improvement before training stops; 0 for never.
         val_fraction: share of the training entries that is held out where a relation has no validation entries.
+        val_kind: how they are drawn: ``"tuple"``, ``"item"``, ``"share"``, ``"time"``, or ``"like_test"``, as the test
+            entries of each relation were; see :func:`hold_out`.
+        val_modality: whose items, by item and by share; as those of the test where absent.
         refit: after the best epoch is chosen, train again from the start on all training entries, held-out ones
             included, for that number of epochs.
         seed: seed of the held-out entries, targets, negatives and dropout.
@@ -49,6 +52,8 @@ class TrainConfig:
     eval_every: int = 5
     patience: int = 5
     val_fraction: float = 0.1
+    val_kind: str = "tuple"
+    val_modality: str | None = None
     refit: bool = False
     seed: int = 0
     device: str = "auto"
@@ -76,6 +81,12 @@ class TrainConfig:
                 raise InputError(f"train.{key}: expected a number in [0, 1) (got {getattr(self, key)})")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise InputError(f"train.schedule: expected 'constant', 'linear' or 'cosine' (got {self.schedule!r})")
+        kinds = ("tuple", "item", "share", "time", "like_test")
+        if self.val_kind not in kinds:
+            raise InputError(
+                f"train.val_kind: expected one of {list(kinds)} (got {self.val_kind!r})"
+                + did_you_mean(str(self.val_kind), kinds)
+            )
         if self.amp not in ("auto", "on", "off"):
             raise InputError(f"train.amp: expected 'auto', 'on' or 'off' (got {self.amp!r})")
 

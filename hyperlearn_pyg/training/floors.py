@@ -1,35 +1,52 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.data.splits import split_positions
+from hyperlearn_pyg.data.splits import SPLITS, split_positions
 from hyperlearn_pyg.nn.models.inputs import Tuples
 from hyperlearn_pyg.nn.models.start import mean_value, start_biases
-from hyperlearn_pyg.training.evaluation import SEEN
-from hyperlearn_pyg.training.metrics import auc_ap, corrupt, mae, rmse
+from hyperlearn_pyg.training.links import SEEN, link_metrics
+from hyperlearn_pyg.training.metrics import mae, rmse
+from hyperlearn_pyg.training.scorers import CountScorer, NaiveBayesScorer, PairScorer, SlotScorer
 
 
-def floors(data: MultiModalHeteroData, split: str = "test", *, seed: int = 0) -> dict[str, dict[str, Any]]:
+def floors(
+    data: MultiModalHeteroData,
+    split: str = "test",
+    *,
+    hits: Sequence[int] = (1, 3, 10),
+    ranking_tuples: int = 2000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
     """Score what needs no model, on the same entries and the same corrupted tuples as :func:`evaluate`.
 
     * relations with values: the mean of the known entries, and regularised item biases;
-    * 0/1 relations: the product of the items' counts among the known entries.
+    * 0/1 relations: counts of the items among the known entries (``item counts``); of three slots and more also the
+      counts of pairs of items (``pair counts``) and, for the ranks alone, naive Bayes of an item given the others.
 
     Args:
         data: the data.
         split: the split to score; entries of the splits before it are known.
+        hits: the numbers ``k`` of ``hits@k``.
+        ranking_tuples: at most so many (seeded) tuples are ranked; 0 to leave ranking out.
         seed: seed of the corrupted tuples.
 
     Returns:
         For each method ``{split: {metric: value, ..., "relations": ...}, "published": False}``, as in a report.
     """
-    by_method: dict[str, dict[str, dict[str, float]]] = {}
+    by_method: dict[str, dict[str, dict[str, Any]]] = {}
     for name in data.hyperedge_types:
-        for method, values in _relation_floors(data, name, split, seed).items():
+        if not data.relation(name).is_uniform:  # no tuples to score
+            continue
+        if data.relation(name).value is None:
+            own = _link_floors(data, name, split, hits=hits, ranking_tuples=ranking_tuples, seed=seed)
+        else:
+            own = _value_floors(data, name, split)
+        for method, values in own.items():
             by_method.setdefault(method, {})[name] = values
     first = data.hyperedge_types[0] if data.hyperedge_types else ""
     return {
@@ -38,26 +55,28 @@ def floors(data: MultiModalHeteroData, split: str = "test", *, seed: int = 0) ->
     }
 
 
-def _relation_floors(data: MultiModalHeteroData, name: str, split: str, seed: int) -> dict[str, dict[str, float]]:
+def _value_floors(data: MultiModalHeteroData, name: str, split: str) -> dict[str, dict[str, float]]:
     relation = data.relation(name)
-    if not relation.is_uniform:  # no tuples to score
-        return {}
     index, value, sizes = relation.index, relation.value, relation.sizes
     target = split_positions(data, name, (split,))
-    seen = split_positions(data, name, SEEN[split])
-    if len(target) == 0:
+    if value is None or len(target) == 0:
         return {}
-    if value is None:
-        negative, source = corrupt(index[:, target], index, sizes, torch.Generator().manual_seed(seed))
-        counts = [torch.bincount(row[seen], minlength=n).double().log1p() for row, n in zip(index, sizes, strict=True)]
-        auc, ap = auc_ap(_sum_of(counts, index[:, target][:, source]), _sum_of(counts, negative))
-        return {"item counts": {"auc": auc, "ap": ap}}
-    known = Tuples(index, value, relation.weight).take(seen)
+    known = Tuples(index, value, relation.weight).take(split_positions(data, name, SEEN[split]))
     mean = mean_value(known).to(value)
-    biased = mean + _sum_of(start_biases(known, sizes), index[:, target])
-    scores = {"global mean": mean.expand(len(target)), "item biases": biased}
+    biases = [table[row] for table, row in zip(start_biases(known, sizes), index[:, target], strict=True)]
+    scores = {"global mean": mean.expand(len(target)), "item biases": mean + torch.stack(biases).sum(0)}
     return {m: {"rmse": rmse(s, value[target]), "mae": mae(s, value[target])} for m, s in scores.items()}
 
 
-def _sum_of(tables: list[Tensor], index: Tensor) -> Tensor:
-    return torch.stack([table[row] for table, row in zip(tables, index, strict=True)]).sum(0)
+def _link_floors(data: MultiModalHeteroData, name: str, split: str, **options: Any) -> dict[str, dict[str, Any]]:
+    relation = data.relation(name)
+    every, sizes, names = relation.index, relation.sizes, relation.slot_names
+    index, seen = (every[:, split_positions(data, name, splits)] for splits in ((split,), SEEN[split]))
+    if index.size(1) == 0:
+        return {}
+    known = every[:, split_positions(data, name, SPLITS)]
+    methods: dict[str, SlotScorer] = {"item counts": CountScorer(seen, sizes)}
+    if len(sizes) > 2:  # of two slots, a pair that is known is no question
+        methods |= {"pair counts": PairScorer(seen, sizes), "naive Bayes": NaiveBayesScorer(seen, sizes)}
+    out = {m: link_metrics(scorer, index, known, sizes, names, **options) for m, scorer in methods.items()}
+    return {m: metrics for m, metrics in out.items() if metrics}

@@ -6,70 +6,43 @@ import os
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg._io import load_torch, save_torch
 from hyperlearn_pyg._optional import require
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import split_positions
-from hyperlearn_pyg.errors import InputError, did_you_mean
+from hyperlearn_pyg.distributed import ModalityParallel
+from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
+from hyperlearn_pyg.errors import InputError, NonFiniteError
 from hyperlearn_pyg.nn.models.hyperlearn import KNOWN, HyperLearn
-from hyperlearn_pyg.nn.models.inputs import ModelInputs
 from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
-from hyperlearn_pyg.training.evaluation import evaluate_inputs
+from hyperlearn_pyg.training.parallel import Parallel, Trainable, Writer
 from hyperlearn_pyg.training.progress import Interrupt, Progress
+from hyperlearn_pyg.training.spread import parallel_of
+from hyperlearn_pyg.training.state import (
+    STATE_FOLDER,
+    FitResult,
+    Position,
+    join_groups,
+    of_another_model,
+    pack_extra,
+    prune_states,
+    read_state,
+)
 from hyperlearn_pyg.training.steps import Batch, epoch_plan, hold_out
 
-STATE_FILE = "training_state.pt"
-_FORMAT = 1
 #: The splits whose entries each phase trains on: selection, refit.
 PHASES = (("train",), KNOWN)
-_STATE = (
-    "phase",
-    "epoch",
-    "step",
-    "averaged_steps",
-    "best_score",
-    "since_best",
-    "best_state",
-    "step_seconds",
-    "epoch_loss",
-    "average",
-    "initial",
-)
-#: Settings that a resumed run may change.
-_MAY_CHANGE = ("device", "amp", "checkpoint_every")
-
-
-@dataclass
-class FitResult:
-    """What :func:`fit` did.
-
-    Attributes:
-        history: a row per epoch: ``epoch``, ``loss``, ``seconds``, and ``val_...`` where it was evaluated.
-        best_epoch: the epoch with the best validation score, counted from 1; 0 before any evaluation.
-        validation: the validation metrics of that epoch, as :func:`evaluate` gives them.
-        seconds: wall time of the training, evaluations included.
-        seconds_per_step: median wall time of an optimizer step.
-        interrupted: ended by Ctrl-C before its time.
-    """
-
-    history: list[dict[str, Any]] = field(default_factory=list, repr=False)
-    best_epoch: int = 0
-    validation: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    seconds_per_step: float = 0.0
-    interrupted: bool = False
 
 
 def fit(
-    model: HyperLearn,
+    model: HyperLearn | ModalityParallel,
     data: MultiModalHeteroData,
     config: TrainConfig | None = None,
     *,
@@ -89,10 +62,12 @@ def fit(
     the same numbers bit by bit as without the interruption.
 
     Args:
-        model: the model; its start values are set anew from the training entries.
+        model: the model; its start values are set anew from the training entries. Spread over ranks, every rank calls
+            this with the same data, of which it may lack features and graphs of modalities of others
+            (:func:`~hyperlearn_pyg.distributed.local_data`).
         data: the data.
         config: how to train; the values that go with the model's preset where absent.
-        out: a directory for the training state (and TensorBoard events).
+        out: a directory for the training state, in its folder ``checkpoints`` (and TensorBoard events).
         resume: go on from the state in ``out``.
         progress: show a progress bar.
         tensorboard: also log to ``out`` for TensorBoard (extra ``viz``).
@@ -100,95 +75,114 @@ def fit(
 
     Raises:
         InputError: nothing to resume, a state of another model or configuration, or a loss that is not finite.
+        OSError: a training state could not be written; it may come with the next one or at the end.
     """
     config = (config or TrainConfig.from_preset(model.config.preset)).replace(**overrides)
     folder = None if out is None else Path(out)
     if folder is not None and not resume:
         folder.mkdir(parents=True, exist_ok=True)
-    writer = _writer(folder) if tensorboard else None
-    trainer = _Trainer(model, data, config, folder)
+    parallel = parallel_of(model, config)
+    events = _events(folder, parallel.rank) if tensorboard else None
+    trainer = _Trainer(cast(Trainable, model), data, config, parallel, folder)
     if resume:
         trainer.resume()
-    with Progress(enabled=progress) as bar, Interrupt() as interrupt:
-        result = trainer.run(bar, interrupt, writer)
-    if writer is not None:
-        writer.close()
+    writing = nullcontext() if folder is None else parallel.writer(folder / STATE_FOLDER)
+    # the writer is left first: a Ctrl-C while the last state is being written must not cut it short
+    with Progress(enabled=progress and parallel.rank == 0) as bar, Interrupt() as interrupt, writing as writer:
+        result = trainer.run(bar, interrupt, writer, events)
+    if events is not None:
+        events.close()
     return result
 
 
 class _Trainer:
-    """State and steps of one call of :func:`fit`; everything that a resumed run needs is in :meth:`save`."""
+    """State and steps of one call of :func:`fit`; everything that a resumed run needs is in :meth:`_save`.
 
-    def __init__(self, model: HyperLearn, data: MultiModalHeteroData, config: TrainConfig, out: Path | None) -> None:
-        self.config, self.out = config, out
-        self.device = pick_device(config.device)
-        self.autocast = config.amp == "on" or (config.amp == "auto" and self.device.type == "cuda")
-        self.model = model.to(self.device)
-        self.data = hold_out(copy.copy(data).to(self.device), config.val_fraction, config.seed)
+    With several ranks each has the parameters of its own; whatever decides how to go on is the same on all of them.
+    """
+
+    def __init__(
+        self,
+        model: Trainable,
+        data: MultiModalHeteroData,
+        config: TrainConfig,
+        parallel: Parallel,
+        out: Path | None,
+    ) -> None:
+        self.model, self.config, self.parallel, self.out = model, config, parallel, out
+        self.device = parallel.device
+        self.autocast = config.amp == "on" or (config.amp == "auto" and parallel.compute.type == "cuda")
+        self.data = _held_out(copy.copy(data).to(self.device), config)
         self.initial = _snapshot(model) if config.refit else {}
-        self.phase, self.epoch, self.step, self.averaged_steps = 0, 0, 0, 0
-        self.best_score, self.since_best = math.inf, 0
-        self.best_state: dict[str, Tensor] = {}
-        self.result = FitResult()
-        self.step_seconds: list[float] = []
-        self.epoch_loss: list[float] = []
+        self.best: dict[str, Tensor] = {}
+        self.at = Position()
+        self.fresh, self.stopped = True, False
         self._enter_phase(0)
 
-    def run(self, bar: Progress, interrupt: Interrupt, writer: Any) -> FitResult:
+    def run(self, bar: Progress, interrupt: Interrupt, writer: Writer | None, events: Any) -> FitResult:
         """Train what is left of both phases; leave the model with the weights to keep."""
-        clock = time.perf_counter() - self.result.seconds
-        while not interrupt.requested:
-            inputs = self.model.prepare(self.data, PHASES[self.phase])
-            bar.start("refit" if self.phase else "select", self._last_epoch(), self.epoch)
-            while self.epoch < self._last_epoch() and not interrupt.requested:
+        at, result = self.at, self.at.result
+        clock = time.perf_counter() - result.seconds
+        while not self._asked_to_stop(interrupt):
+            inputs = self.model.prepare(self.data, PHASES[at.phase])
+            bar.start("refit" if at.phase else "select", self._last_epoch(), at.epoch)
+            while at.epoch < self._last_epoch() and not self._asked_to_stop(interrupt):
                 if self._run_epoch(inputs, interrupt):
-                    self.result.seconds = time.perf_counter() - clock
-                    self._end_epoch(inputs, bar, writer)
-            if interrupt.requested or self.phase or not (self.config.refit and self.best_state):
+                    result.seconds = time.perf_counter() - clock
+                    self._end_epoch(inputs, bar, events)
+                    if at.epoch % self.config.checkpoint_every == 0:
+                        self._save(writer)
+            if self._asked_to_stop(interrupt) or at.phase or not (self.config.refit and at.has_best):
                 break
             self._enter_phase(1)
-        self.result.interrupted = interrupt.requested
-        self.result.seconds = time.perf_counter() - clock
-        self.result.seconds_per_step = statistics.median(self.step_seconds) if self.step_seconds else 0.0
-        self._save()
-        if self.phase == 0 and self.best_state and not interrupt.requested:
-            self.model.load_state_dict(self.best_state)
+        result.interrupted = self._asked_to_stop(interrupt)
+        result.seconds = time.perf_counter() - clock
+        result.seconds_per_step = statistics.median(at.step_seconds) if at.step_seconds else 0.0
+        self._save(writer)
+        if at.phase == 0 and at.has_best and not result.interrupted:
+            self.model.load_state_dict(self.best)
         else:
             self._swap_average()
         self.model.eval()
-        return self.result
+        return result
+
+    def _asked_to_stop(self, interrupt: Interrupt) -> bool:
+        """Tell whether some rank was asked to stop: the same on all, so that all end after the same step."""
+        self.stopped = self.stopped or self.parallel.stop(interrupt.requested)
+        return self.stopped
 
     def _enter_phase(self, phase: int) -> None:
-        self.phase, self.epoch, self.step, self.averaged_steps = phase, 0, 0, 0
+        self.at.enter(phase)
         if phase:
             self.model.load_state_dict(self.initial)
         self.model.start(self.data, splits=PHASES[phase])
-        config = self.config
+        config, parameters = self.config, list(self.model.parameters())
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+            [{"params": parameters}], lr=config.lr, weight_decay=config.weight_decay, fused=True
         )  # one pass over each table, without temporaries
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()} if config.ema else {}
 
     def _last_epoch(self) -> int:
-        if self.phase == 1:
-            return self.result.best_epoch
-        stop = self.config.patience and self.since_best >= self.config.patience
-        return self.epoch if stop and self.step == 0 else self.config.epochs
+        if self.at.phase == 1:
+            return self.at.result.best_epoch
+        stop = self.config.patience and self.at.since_best >= self.config.patience
+        return self.at.epoch if stop and self.at.epoch_steps == 0 else self.config.epochs
 
-    def _run_epoch(self, inputs: ModelInputs, interrupt: Interrupt) -> bool:
+    def _run_epoch(self, inputs: Any, interrupt: Interrupt) -> bool:
         """Take the steps of an epoch that are left; tell whether it was finished."""
-        keep, batches = epoch_plan(inputs, self.config, self.phase, self.epoch)
+        at = self.at
+        keep, batches = epoch_plan(inputs, self.config, at.phase, at.epoch)
         self.model.train()
-        for number in range(self.step, len(batches)):
+        for number in range(at.epoch_steps, len(batches)):
             began = time.perf_counter()
-            self._set_rate((self.epoch + number / len(batches)) / self.config.epochs)
-            self.epoch_loss.append(self._train_step(inputs, keep, batches[number], number))
-            self.step_seconds.append(time.perf_counter() - began)
-            self.step = number + 1
-            if interrupt.requested and self.step < len(batches):
+            self._set_rate((at.epoch + number / len(batches)) / self.config.epochs)
+            at.epoch_loss.append(self._train_step(inputs, keep, batches[number], number))
+            at.step_seconds.append(time.perf_counter() - began)
+            at.epoch_steps, at.total_steps = number + 1, at.total_steps + 1
+            if at.epoch_steps < len(batches) and self._asked_to_stop(interrupt):
                 return False
-        self.step = 0
-        self.epoch += 1
+        at.epoch_steps = 0
+        at.epoch += 1
         return True
 
     def _set_rate(self, progress: float) -> None:
@@ -197,20 +191,25 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factors[self.config.schedule]
 
-    def _train_step(self, inputs: ModelInputs, keep: Mapping[str, Tensor] | None, batch: Batch, number: int) -> float:
-        seed = derive_seed(self.config.seed, self.phase, self.epoch, number)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            generator = torch.Generator().manual_seed(seed)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                loss = self.model.loss(inputs, batch, keep=keep, generator=generator)
-            self.optimizer.zero_grad()
-            loss.backward()
+    def _train_step(self, inputs: Any, keep: Mapping[str, Tensor] | None, batch: Batch, number: int) -> float:
+        seed = derive_seed(self.config.seed, self.at.phase, self.at.epoch, number)
+        compute = self.parallel.compute
+        devices = [compute] if compute.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices), self.parallel.guard():
+                torch.manual_seed(seed)
+                generator = torch.Generator().manual_seed(seed)
+                with torch.autocast(compute.type, torch.bfloat16, enabled=self.autocast):
+                    loss = self.model.loss(inputs, batch, keep=keep, generator=generator)
+                self.optimizer.zero_grad()
+                loss.backward()
+        except NonFiniteError as error:  # of several ranks: it names the modality
+            raise self._diverged(str(error), self.at.epoch + 1) from error
         value = loss.item()
         if not math.isfinite(value):
-            raise self._diverged(f"the loss became {value}", self.epoch + 1)
+            raise self._diverged(f"the loss became {value}", self.at.epoch + 1)
         if self.config.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            self.parallel.clip_grad_norm_(self.config.clip_norm)
         self.optimizer.step()
         self._update_average()
         return value
@@ -224,8 +223,8 @@ class _Trainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         """Move the average of the weights; while young it weighs the present more, so that the start is forgotten."""
-        self.averaged_steps += 1
-        decay = min(self.config.ema, self.averaged_steps / (self.averaged_steps + 9))
+        self.at.averaged_steps += 1
+        decay = min(self.config.ema, self.at.averaged_steps / (self.at.averaged_steps + 9))
         parameters = dict(self.model.named_parameters())
         for name, mean in self.average.items():
             mean.lerp_(parameters[name], 1 - decay)
@@ -239,50 +238,57 @@ class _Trainer:
             parameters[name].copy_(mean)
             mean.copy_(now)
 
-    def _end_epoch(self, inputs: ModelInputs, bar: Progress, writer: Any) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):  # the last step has no loss after it
-            raise self._diverged("weights became infinite or NaN", self.epoch)
+    def _end_epoch(self, inputs: Any, bar: Progress, events: Any) -> None:
+        at, config = self.at, self.config
+        finite = all(bool(p.isfinite().all()) for p in self.model.parameters())
+        if self.parallel.any(not finite):  # the last step has no loss after it
+            raise self._diverged("weights became infinite or NaN", at.epoch)
         row: dict[str, Any] = {
-            "phase": "refit" if self.phase else "select",
-            "epoch": self.epoch,
-            "loss": statistics.fmean(self.epoch_loss),
-            "seconds": self.result.seconds,
+            "phase": "refit" if at.phase else "select",
+            "epoch": at.epoch,
+            "loss": statistics.fmean(at.epoch_loss),
+            "seconds": at.result.seconds,
         }
-        self.epoch_loss = []
-        if self.phase == 0 and (self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs):
+        at.epoch_loss = []
+        if at.phase == 0 and (at.epoch % config.eval_every == 0 or at.epoch == config.epochs):
             self._validate(inputs, row)
-        self.result.history.append(row)
+        at.result.history.append(row)
         bar.update(row, self._last_epoch())
-        if writer is not None:
+        if events is not None:
             for key in row.keys() - {"phase", "epoch"}:
-                writer.add_scalar(f"{row['phase']}/{key}", row[key], self.epoch)
-        if self.epoch % self.config.checkpoint_every == 0:
-            self._save()
+                events.add_scalar(f"{row['phase']}/{key}", row[key], at.epoch)
 
-    def _validate(self, inputs: ModelInputs, row: dict[str, Any]) -> None:
+    def _validate(self, inputs: Any, row: dict[str, Any]) -> None:
         """Score the held-out entries with the weights to keep; remember the best."""
+        at = self.at
         self._swap_average()
-        metrics = evaluate_inputs(self.model, self.data, inputs, "val", known=KNOWN, seed=self.config.seed)
+        metrics = self.parallel.evaluate(self.model, self.data, inputs, "val", known=KNOWN, seed=self.config.seed)
         if not metrics:  # nothing to choose by: the last epoch is the best
-            self.result.best_epoch = self.epoch
+            at.result.best_epoch = at.epoch
         else:
             row.update(flat_metrics(metrics))
             score = _score(metrics, self.data)
-            self.since_best += 1
-            if score < self.best_score or not self.best_state:
-                self.best_score, self.since_best, self.result.best_epoch = score, 0, self.epoch
-                self.best_state = _snapshot(self.model)
-                self.result.validation = {**next(iter(metrics.values())), "relations": metrics}
+            at.since_best += 1
+            if score < at.best_score or not at.has_best:
+                at.best_score, at.since_best, at.has_best, at.result.best_epoch = score, 0, True, at.epoch
+                self.best = _snapshot(self.model)
+                at.result.validation = {**next(iter(metrics.values())), "relations": metrics}
         self._swap_average()
 
-    def _save(self) -> None:
-        """Write the training state, under a temporary name first."""
-        if self.out is None:
+    def _save(self, writer: Writer | None) -> None:
+        """Begin to write the training state."""
+        if writer is None or self.out is None:
             return
-        state = {name: getattr(self, name) for name in _STATE}
-        state.update(format=_FORMAT, config=self.config.to_dict(), model_config=self.model.config.to_dict())
-        state.update(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), result=asdict(self.result))
-        save_torch(state, self.out / STATE_FILE)
+        first = self.parallel.rank == 0  # times differ from rank to rank, and of a value there may be one
+        if self.fresh and first:
+            prune_states(self.out, keep=0)  # of another run: this one must never fall back to it
+        self.fresh = False
+        writer.save(
+            self.at.total_steps,
+            join_groups(self.model.state_dict(), average=self.average, best=self.best, initial=self.initial),
+            optimizer=optimizer_state(self.optimizer, self.model.named_parameters()),
+            extra=pack_extra(self.at, self.model, self.config) if first else {},
+        )
 
     def resume(self) -> None:
         """Go on from the state in the output directory.
@@ -290,60 +296,34 @@ class _Trainer:
         Raises:
             InputError: there is none, or it is of another model or configuration.
         """
-        state = load_state(self.out)
-        ours = {"config": self.config.to_dict(), "model_config": self.model.config.to_dict()}
-        for key, values in ours.items():
-            different = [n for n, v in values.items() if state[key].get(n) != v and n not in _MAY_CHANGE]
-            if different:
-                raise InputError(
-                    f"the training state in '{self.out}' was made with {_differences(state[key], values, different)}: "
-                    "resume with the same settings, or start afresh in another directory"
-                )
-        self._enter_phase(state["phase"])
+        fault = None
         try:
-            self.model.load_state_dict(state["model"])
-        except RuntimeError as error:
-            raise InputError(f"the training state in '{self.out}' is that of another model: {error}") from error
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name in _STATE:
-            setattr(self, name, state[name])
-        self.average = {name: mean.to(self.device) for name, mean in self.average.items()}
-        self.result = FitResult(**state["result"])
+            self._restore()
+        except InputError as error:
+            fault = error
+        told = self.parallel.fault(None if fault is None else str(fault))
+        if told is not None:  # else the others would wait for this rank in the first step
+            raise InputError(told) from fault
+        self.fresh = False
+
+    def _restore(self) -> None:
+        saved = read_state(self.out, self.model, self.config, self.parallel)
+        self._enter_phase(saved.position.phase)
+        try:
+            self.model.load_state_dict(saved.model)
+            load_optimizer_state(self.optimizer, self.model.named_parameters(), saved.optimizer)
+        except (RuntimeError, ValueError) as error:
+            raise of_another_model(self.out, error) from error
+        self.at, self.best, self.initial = saved.position, saved.best, saved.initial
+        self.average = {name: mean.to(self.device) for name, mean in saved.average.items()}
 
 
-def load_state(out: Path | None) -> dict[str, Any]:
-    """Read the training state of an output directory.
-
-    Raises:
-        InputError: there is none, or the file is damaged.
-    """
-    path = None if out is None else out / STATE_FILE
-    if path is None or not path.is_file():
-        raise InputError(f"nothing to resume: '{out}' holds no {STATE_FILE}. Start without 'resume'")
-    return load_torch(path, _FORMAT, {"config", "model_config"}, "training state", "delete it and start afresh")
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device that ``TrainConfig.device`` means.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHeteroData:
+    like = config.val_kind.removeprefix("like_")
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(
-            f"train.device: expected 'auto', 'cpu', 'cuda' or one card such as 'cuda:1' (got {name!r})"
-            + did_you_mean(name, ("auto", "cpu", "cuda"))
-        ) from error
-    try:
-        torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"train.device: {name!r} is not to be had here ({reason}): use 'auto' or 'cpu'") from error
-    return device
+        return hold_out(data, config.val_fraction, config.seed, like=like, modality=config.val_modality)
+    except ValueError as error:
+        raise InputError(f"train.val_kind = {config.val_kind!r}: {error}") from error
 
 
 def flat_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -368,18 +348,16 @@ def _score(metrics: Mapping[str, Mapping[str, float]], data: MultiModalHeteroDat
     return score if math.isfinite(score) else math.inf
 
 
-def _snapshot(model: HyperLearn) -> dict[str, Tensor]:
+def _snapshot(model: Trainable) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _writer(out: Path | None) -> Any:
+def _events(out: Path | None, rank: int) -> Any:
     if out is None:
         raise InputError("'tensorboard' needs 'out': name a directory for the events")
     require("tensorboard")
+    if rank:
+        return None
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(out))
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], names: list[str]) -> str:
-    return ", ".join(f"{n}={old.get(n)!r} (now {new[n]!r})" for n in names)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hyperlearn_pyg.data.tuples import tuple_keys
 from hyperlearn_pyg.loader import NegativeSampler
+from hyperlearn_pyg.training._rows import BUDGET, find_ranges, rows_at_once
 
 
 def rmse(score: Tensor, value: Tensor) -> float:
@@ -57,36 +58,63 @@ def filtered_ranks(
     sizes: Sequence[int],
     slot: int,
     *,
-    chunk: int = 256,
+    budget: int = BUDGET,
 ) -> Tensor:
-    """Rank the true item of one slot among all items, other known tuples left out; ties count half, NaN is worst.
+    """Rank the true item of one slot among all items, the items of other known tuples left out.
+
+    Items of equal score count half: the rank is the mean over all orders of the equal ones, so that a model that gives
+    all items one score ranks as chance does and cannot gain by ties. A score that is no number counts as the lowest.
 
     Args:
-        score_slot: maps tuples ``[k, B]`` to the scores of all items of the slot ``[B, N]``.
+        score_slot: maps tuples ``[k, B]`` to the scores of all items of the slot ``[B, N]``, which are overwritten.
         index: tuples ``[k, E]``.
         known: known tuples ``[k, F]``.
         sizes: number of items of each slot.
         slot: the slot to fill.
-        chunk: tuples scored at once.
+        budget: scores held at once; so many tuples are scored together as fit, and one at least.
 
     Returns:
-        Ranks ``[E]``, the best is 1.
+        Ranks ``[E]``, float64; the best is 1.
     """
     others = [s for s in range(len(sizes)) if s != slot]
     context, known_context = tuple_keys([index[others], known[others]], [sizes[s] for s in others])
     known_context, order = known_context.sort()
     known_item = known[slot][order]
     ranks = torch.empty(index.size(1), dtype=torch.float64, device=index.device)
-    for start in range(0, index.size(1), chunk):
-        part = slice(start, start + chunk)
-        score = score_slot(index[:, part]).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-        rows = torch.arange(score.size(0), device=score.device)
-        own = score[rows, index[slot, part]].clone()
-        first = torch.searchsorted(known_context, context[part])
-        length = torch.searchsorted(known_context, context[part], right=True) - first
-        row = rows.repeat_interleave(length)
-        inner = torch.arange(len(row), device=row.device) - (length.cumsum(0) - length).repeat_interleave(length)
-        score[row, known_item[first.repeat_interleave(length) + inner]] = -torch.inf
-        score[rows, index[slot, part]] = -torch.inf
-        ranks[part] = 1 + (score > own[:, None]).sum(1) + 0.5 * (score == own[:, None]).sum(1)
+    step = rows_at_once(sizes[slot], budget)
+    for start in range(0, index.size(1), step):
+        part = slice(start, start + step)
+        score = score_slot(index[:, part]).nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        rows = torch.arange(len(score), device=score.device)
+        own = score[rows, index[slot, part]][:, None]
+        row, at = find_ranges(known_context, context[part], context[part] + 1)
+        score[row, known_item[at]] = torch.nan  # neither above nor equal
+        score[rows, index[slot, part]] = torch.nan
+        ranks[part] = 1 + (score > own).sum(1) + 0.5 * (score == own).sum(1)
     return ranks
+
+
+def rank_metrics(ranks: Tensor, hits: Sequence[int] = (1, 3, 10), name: str = "hits") -> dict[str, float]:
+    """Return ``mrr``, the mean of one over the rank, and for each ``k`` the share of ranks up to it, ``hits@k``.
+
+    Args:
+        ranks: ranks ``[E]``, the best is 1; NaN comes out for none.
+        hits: the numbers ``k``, each at least 1.
+        name: what the shares are called.
+
+    Raises:
+        ValueError: some ``k`` is below 1.
+    """
+    check_cuts(hits, "hits")
+    ranks = ranks.double()
+    return {"mrr": float((1 / ranks).mean()), **{f"{name}@{k}": float((ranks <= k).double().mean()) for k in hits}}
+
+
+def check_cuts(cuts: Sequence[int], argument: str) -> None:
+    """Check the lengths at which lists are cut.
+
+    Raises:
+        ValueError: one is below 1.
+    """
+    if any(k < 1 for k in cuts):
+        raise ValueError(f"'{argument}' must be whole numbers of at least 1 (got {list(cuts)})")

@@ -19,11 +19,12 @@ from torch import Tensor
 from hyperlearn_pyg._io import atomic_path, load_torch, save_torch
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import InputError, did_you_mean
-from hyperlearn_pyg.nn.decoder import KruskalDecoder
-from hyperlearn_pyg.nn.models.build import make_decoder, relations_of
+from hyperlearn_pyg.nn.decoder import KruskalDecoder, LevelDecoder
+from hyperlearn_pyg.nn.models.build import make_decoder
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
 from hyperlearn_pyg.nn.models.inputs import RelationSpec
+from hyperlearn_pyg.nn.models.rows import slot_rows
 
 MODEL_FILE = "model.pt"
 _FORMAT = 1
@@ -93,11 +94,11 @@ class Run:
     def score(self, relation: str, index: Tensor) -> Tensor:
         """Score tuples ``[k, E]``: values, or logits of a 0/1 relation. Returns ``[E]``."""
         decoder, spec = self.decoders[relation], self.relations[relation]
-        rows = []
-        for m in spec.modalities:
-            at = self.config.rank + relations_of(m, self.relations).index(relation)
-            columns = [self.factors[m][:, : self.config.rank], self.factors[m][:, at : at + 1]]
-            rows.append(torch.cat(columns, dim=1) if decoder.bias else columns[0])
+        rank, bias = self.config.rank, decoder.bias
+        rows = [
+            slot_rows(self.factors[m], self.relations, relation, slot, rank=rank, bias=bias)
+            for slot, m in enumerate(spec.modalities)
+        ]
         out: Tensor = decoder.predict(rows, index)
         return out
 
@@ -161,6 +162,8 @@ class Run:
                 columns = decoder.all_columns(rows)
                 own, other = spec.modalities.index(modality), spec.modalities.index(to)
                 weight = columns[own][item].clone()
+                if isinstance(decoder, LevelDecoder):
+                    weight *= decoder.trend()
                 for slot, column in enumerate(columns):
                     if slot not in (own, other):
                         weight *= column.mean(0)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hyperlearn_pyg.cli.app import app
-from hyperlearn_pyg.training.loop import STATE_FILE
+from hyperlearn_pyg.distributed import checkpoint
+from hyperlearn_pyg.training.state import STATE_FOLDER
 
 #: What is done to the files, the arguments after 'fit small.toml', and what the message says.
 TABLES = {
@@ -162,7 +163,7 @@ def test_tables_and_config(cli, tables, tree, case):
         (["ml-100k", "--split", "u9"], "split: expected one of ['u1', 'u2'"),
         (["synthetic", "--out", "users.csv"], "--out: 'users.csv' is a file, expected a directory"),
         (["synthetic", "--out", "full"], "--out: 'full' is not empty: '--out full-3' starts afresh"),
-        (["synthetic", "--out", "full", "--resume"], f"nothing to resume: 'full' holds no {STATE_FILE}"),
+        (["synthetic", "--out", "full", "--resume"], "nothing to resume: 'full' holds no training state"),
         (["small.toml", "--root", "empty"], "file 'empty/users.csv' not found."),
     ],
 )
@@ -269,43 +270,51 @@ def test_movielens_archive_damaged_within(cli, tmp_path, tree, monkeypatch):
     assert tree(tmp_path) == {}
 
 
-def of_other_settings(path: Path) -> None:
+def of_other_settings(folder: Path) -> None:
     edit("small.toml", "rank = 4", "rank = 5")
 
 
-def of_other_data(path: Path) -> None:
+def of_other_data(folder: Path) -> None:
     edit("small.toml", 'tag = "tag" }', 'tag = "tag" }\nexclude = { tag = "sad" }')
 
 
-def damaged(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-999])
+def foreign(folder: Path) -> None:
+    checkpoint.save(folder, 1, {"a": torch.ones(3)})
 
 
-def foreign(path: Path) -> None:
-    torch.save({"a": torch.ones(3)}, path)
-
-
-def newer(path: Path) -> None:
-    torch.save({**torch.load(path, weights_only=True), "format": 99}, path)
+def newer(folder: Path) -> None:
+    found = checkpoint.load(*checkpoint.committed(folder))
+    checkpoint.save(folder, 1, found.tensors, extra={**found.extra, "format": 99})
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         (of_other_settings, "was made with rank=4 (now 5): resume with the same settings"),
-        (of_other_data, "is that of another model"),
-        (damaged, f"{STATE_FILE}' is damaged"),
-        (foreign, f"{STATE_FILE}' is no training state of hyperlearn_pyg"),
-        (newer, f"{STATE_FILE}' has format 99, expected "),
+        (of_other_data, "is that of another model: its relation 'tags' is"),
+        (foreign, "save-00002-step-00000001' is no training state of hyperlearn_pyg"),
+        (newer, "save-00002-step-00000001' has format 99, expected "),
     ],
 )
 def test_training_states(cli, tables, tree, change, expected):
     assert cli("fit", "small.toml", "--out", "o", "-q").code == 0
-    change(Path("o", STATE_FILE))
+    change(Path("o", STATE_FOLDER))
     before = tree(tables)
     ended = cli("fit", "small.toml", "--out", "o", "-q", "--resume")
     assert ended.code == 2
     assert expected in ended.err
+    assert tree(tables) == before
+
+
+def test_a_damaged_training_state(cli, tables, tree):
+    assert cli("fit", "small.toml", "--out", "o", "-q").code == 0
+    part = checkpoint.committed(Path("o", STATE_FOLDER))[0] / "part-00000-of-00001.pt"
+    part.write_bytes(part.read_bytes()[:-999])
+    before = tree(tables)
+    with pytest.warns(UserWarning, match="checkpoint left out"):
+        ended = cli("fit", "small.toml", "--out", "o", "-q", "--resume")
+    assert ended.code == 2
+    assert f"error: no checkpoint is intact, start anew in another folder: '{part}' is damaged" in ended.err
     assert tree(tables) == before
 
 

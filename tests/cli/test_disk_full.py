@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from hyperlearn_pyg import _io
-from hyperlearn_pyg.training.loop import STATE_FILE
+from hyperlearn_pyg.training.state import STATE_FOLDER, has_state
+
+PART = "part-00000-of-00001.pt"
+STATE = [PART, "manifest.json", "COMMIT"]
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
@@ -41,7 +44,7 @@ def numbers(out: Path) -> dict:
     ("name", "number"),
     [
         ("config.toml", 1),
-        (STATE_FILE, 1),
+        *((name, 1) for name in STATE),
         ("config.toml", 2),
         ("user.parquet", 1),
         ("tag.parquet", 1),
@@ -60,22 +63,26 @@ def test_fit(cli, tables, finished, tree, monkeypatch, name, number):
     assert ended.code == 2
     assert "error: the disk is full, '" in ended.err
     assert f"{name}' could not be written: free some space" in ended.err
-    if (name, number) in {("config.toml", 1), (STATE_FILE, 1)}:
+    if (name, number) == ("config.toml", 1) or name in STATE:
         assert tree(tables) == before
         return
-    assert sorted(os.listdir("new/o")) == ["config.toml", STATE_FILE]
+    assert sorted(os.listdir("new/o")) == [STATE_FOLDER, "config.toml"]
     assert "note: the training is kept in 'new/o': the same command with --resume goes on" in ended.err
     assert cli("fit", "small.toml", "--out", "new/o", "-q", "--resume").code == 0
     assert numbers(tables / "new" / "o") == numbers(finished)
 
 
-def test_a_later_training_state(cli, tables, finished, monkeypatch):
+@pytest.mark.parametrize("name", STATE)
+def test_a_later_training_state(cli, tables, finished, monkeypatch, name):
     path = tables / "small.toml"
     path.write_text(path.read_text() + "checkpoint_every = 1\n")
     with monkeypatch.context() as patch:
-        disk = FullDisk(patch, STATE_FILE, 2)
-        assert cli("fit", "small.toml", "--out", "o", "-q").code == 2
-    assert disk.hits == 1
+        disk = FullDisk(patch, name, 2)
+        ended = cli("fit", "small.toml", "--out", "o", "-q")
+    assert (disk.hits, ended.code) == (1, 2)
+    assert f"{name}' could not be written" in ended.err
+    assert "the same command with --resume goes on" in ended.err
+    assert len(os.listdir(tables / "o" / STATE_FOLDER)) == 1  # what was begun is gone
     assert cli("fit", "small.toml", "--out", "o", "-q", "--resume").code == 0
     assert numbers(tables / "o") == numbers(finished)
 
@@ -119,9 +126,9 @@ def test_a_real_full_disk(cli, tables, tree, size):
         pytest.skip("may not mount a small file system")
     try:
         ended = cli("fit", "small.toml", "--out", disk / "o", "-q")
-        left = set(tree(disk))
+        left, kept = tree(disk), has_state(disk / "o")
     finally:
         subprocess.run(["umount", disk], check=True)
     assert ended.code == 2
     assert "the disk is full" in ended.err
-    assert left in (set(), {"o", "o/config.toml", f"o/{STATE_FILE}"})
+    assert kept or not left

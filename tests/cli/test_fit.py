@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from hyperlearn_pyg.errors import InputError
-from hyperlearn_pyg.training.loop import STATE_FILE
 from hyperlearn_pyg.training.progress import Progress
+from hyperlearn_pyg.training.state import STATE_FOLDER, has_state
 
 TIMES = {"seconds", "seconds_per_step", "seconds_evaluation"}
-FILES = ["config.toml", "embeddings", "history.json", "metrics.json", "model.pt", "report.html", STATE_FILE]
+FILES = [STATE_FOLDER, "config.toml", "embeddings", "history.json", "metrics.json", "model.pt", "report.html"]
 
 
 def metrics(out: Path) -> dict:
@@ -37,6 +37,9 @@ def test_synthetic(cli, tmp_path, monkeypatch):
     assert found.keys() >= TIMES | {"validation", "test", "versions", "seed", "floors"}
     assert found["seed"] == 7
     assert found["rank"] == 4
+    probe = found["linear probe"]
+    assert probe.keys() == {f"{m} {key}" for m in ("user", "item", "tag") for key in ("accuracy", "majority")}
+    assert "linear probe: item accuracy" in (out / "report.html").read_text(encoding="utf-8")
     assert found["seconds"] > 0
     assert {"torch", "torch_geometric", "hyperlearn_pyg", "python"} <= found["versions"].keys()
     for split in ("validation", "test"):
@@ -54,7 +57,7 @@ def test_tables_of_order_two_and_three(cli, tables):
     out = tables / "runs" / "small"
     found = metrics(out)
     assert found["test"]["relations"].keys() == {"rates", "tags"}
-    assert found["test"]["relations"]["tags"].keys() == {"auc", "ap", "mrr", "hits@10"}
+    assert found["test"]["relations"]["tags"].keys() == {"auc", "ap", "mrr", "hits@1", "hits@3", "hits@10", "slots"}
     assert found["versions"]["torch"] == torch.__version__
     users = pq.read_table(out / "embeddings" / "user.parquet")
     assert users.column_names == ["id", "name", "vector"]
@@ -128,10 +131,23 @@ def test_interrupted_and_resumed(cli, tables, finished, monkeypatch, phase, epoc
     assert ended.code == 130
     assert "'o': the same command with --resume goes on" in ended.err
     assert "results" not in ended.out
-    assert sorted(os.listdir("o")) == ["config.toml", STATE_FILE]
+    assert sorted(os.listdir("o")) == [STATE_FOLDER, "config.toml"]
+    assert has_state("o")
     assert cli("fit", "small.toml", "--out", "o", "-q", "--resume").code == 0
     assert metrics(tables / "o") == metrics(finished)
     assert vectors(tables / "o") == vectors(finished)
+
+
+def test_of_a_finished_run_the_newest_state_is_kept(cli, tables):
+    path = tables / "small.toml"
+    path.write_text(path.read_text() + "checkpoint_every = 1\n")
+    for way in ([], ["--resume"]):
+        assert cli("fit", "small.toml", "--out", "o", "-q", *way).code == 0
+        assert [name[-8:] for name in os.listdir(tables / "o" / STATE_FOLDER)] == [f"{steps(tables / 'o'):08d}"]
+
+
+def steps(out: Path) -> int:
+    return len(json.loads((out / "history.json").read_text()))  # a step an epoch
 
 
 def test_a_finished_run_can_be_resumed(cli, tables, finished):
@@ -162,7 +178,8 @@ def test_ctrl_c_while_results_are_written(cli, tables, finished, monkeypatch, wh
         ended = cli("fit", "small.toml", "--out", "o", "-q")
     assert ended.code == 130
     assert "--resume goes on" in ended.err
-    assert sorted(os.listdir("o")) == ["config.toml", STATE_FILE]
+    assert sorted(os.listdir("o")) == [STATE_FOLDER, "config.toml"]
+    assert has_state("o")
     assert cli("fit", "small.toml", "--out", "o", "-q", "--resume").code == 0
     assert metrics(tables / "o") == metrics(finished)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from hyperlearn_pyg.training.loop import STATE_FILE
+from hyperlearn_pyg.training.state import STATE_FOLDER, has_state
 
 PROGRAM = [sys.executable, "-m", "hyperlearn_pyg"]
 
@@ -47,21 +47,26 @@ def test_broken_pipe(tables, finished):
     assert ended.returncode == 1
 
 
-def test_ctrl_c_and_resume_equal_a_run_without(cli, tables):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.filterwarnings("ignore:checkpoint left out.*no COMMIT:UserWarning")  # killed while saving
+def test_stopped_and_resumed_equals_a_run_without(cli, tables, sent):
     path = tables / "small.toml"
     path.write_text(path.read_text().replace("epochs = 3", "epochs = 60\ncheckpoint_every = 1\npatience = 0"))
     arguments = ["fit", "small.toml", "--quiet", "--out"]
     assert cli(*arguments, "whole").code == 0
     process = subprocess.Popen([*PROGRAM, *arguments, "parts"], cwd=tables, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (tables / "parts" / STATE_FILE).exists() and process.poll() is None and time.monotonic() < deadline:
+    while not has_state(tables / "parts") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "--resume goes on" in err
-    assert "Traceback" not in err
-    assert sorted(os.listdir("parts")) == ["config.toml", STATE_FILE]
+    assert sorted(os.listdir("parts")) == [STATE_FOLDER, "config.toml"]  # it did not get to the end
+    if sent == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert "--resume goes on" in err
+        assert "Traceback" not in err
     assert cli(*arguments, "parts", "--resume").code == 0
     first, second = (json.loads(Path(out, "metrics.json").read_text()) for out in ("whole", "parts"))
     for key in ("validation", "test", "best_epoch", "floors"):

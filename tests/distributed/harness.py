@@ -87,6 +87,7 @@ class Ranks:
         grace: float = 5.0,
         init: bool = True,
         env: dict[str, str] | None = None,
+        preload: tuple[str, ...] = (),
     ) -> list[Outcome]:
         """Run ``function(rank, world_size, *arguments)`` on each rank and return what became of them.
 
@@ -96,6 +97,7 @@ class Ranks:
             grace: seconds that the others have once a rank failed.
             init: make the default process group (gloo).
             env: environment variables of the ranks.
+            preload: further modules that the server imports, once, before it forks.
         """
         folder = Path(tempfile.mkdtemp(prefix="ranks-"))
         try:
@@ -110,6 +112,7 @@ class Ranks:
                 "grace": grace,
                 "init": init,
                 "env": env or {},
+                "preload": preload,
                 "coverage": _coverage(),
             }
             ended = self._ask(json.dumps(call).encode() + b"\n", limit + 30)
@@ -193,6 +196,8 @@ def serve() -> None:
     os.dup2(2, 1)
     for line in sys.stdin.buffer:
         call = json.loads(line)
+        for name in call["preload"]:
+            importlib.import_module(name)
         running = {_fork(call, rank, answers): rank for rank in range(call["world_size"])}
         os.write(answers, json.dumps(_await(call, running)).encode() + b"\n")
 

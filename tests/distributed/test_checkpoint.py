@@ -120,6 +120,20 @@ def test_keep_counts_intact_ones(tmp_path):
     assert load(newest).step == 6
 
 
+def test_committed_ones_and_pruning(tmp_path):
+    first, second, third = (save_step(tmp_path, step) for step in (1, 2, 3))
+    (second / "COMMIT").unlink()
+    (third / "manifest.json").write_text("damaged")
+    assert checkpoint.committed(tmp_path) == [third, first]
+    checkpoint.prune(tmp_path, 1)
+    assert disk.directories(tmp_path) == [third, second, first]  # the first is the newest that is whole
+    checkpoint.prune(tmp_path, 0)
+    assert disk.directories(tmp_path) == checkpoint.committed(tmp_path / "none") == []
+    checkpoint.prune(tmp_path / "none", 0)
+    with pytest.raises(ValueError, match="'keep' must be a whole number of at least 0, got -1"):
+        checkpoint.prune(tmp_path, -1)
+
+
 def test_a_directory_that_cannot_be_deleted_is_warned_of(tmp_path, monkeypatch):
     old = save_step(tmp_path, 1)
     monkeypatch.setattr(shutil, "rmtree", mock.Mock(side_effect=PermissionError(13, "denied", str(old))))

@@ -12,6 +12,7 @@ from hyperlearn_pyg.nn import (
     CPDecoder,
     PairwiseDecoder,
     all_cells_squared_error,
+    candidate_loss,
     losses,
     masked_squared_error,
     sampled_loss,
@@ -196,3 +197,20 @@ def test_sampled_loss_in_chunks_is_the_same(kind: str, weighted: bool, monkeypat
     for other in results[1:]:
         for expected, got in zip(results[0], other, strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "softmax"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_candidate_loss_is_the_sampled_loss_for_the_same_draws(kind: str, weighted: bool) -> None:
+    decoder, rows = CPDecoder(2, 3, bias=False).double(), [randn(5, 3), randn(4, 3, seed=1)]
+    index, weight = torch.tensor([[0, 1, 4], [3, 2, 0]]), randn(3).abs() if weighted else None
+    sizes, pools = [5, 4], [torch.tensor([0, 2, 4]), torch.tensor([1, 3])]
+    drawn = losses.draw_candidates(sizes, 6, pools=pools, generator=torch.Generator().manual_seed(1))
+    assert all(bool(torch.isin(d, p).all()) for d, p in zip(drawn, pools, strict=True))
+    mass = 3 if weight is None else weight.sum()
+    loss = candidate_loss(decoder, rows, index, drawn, kind=kind, mass=mass, weight=weight)
+    generator = torch.Generator().manual_seed(1)
+    arguments = {"num_negatives": 6, "candidates": pools, "kind": kind, "generator": generator, "weight": weight}
+    assert torch.equal(loss, sampled_loss(decoder, rows, index, **arguments))
+    with pytest.raises(ValueError, match="'kind' must be one of"):
+        candidate_loss(decoder, rows, index, drawn, kind="hinge", mass=1.0)

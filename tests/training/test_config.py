@@ -26,6 +26,7 @@ from hyperlearn_pyg.training import TrainConfig
         ({"target_fraction": 0}, r"train\.target_fraction: expected a number in \(0, 1\]"),
         ({"ema": 1}, r"train\.ema: expected a number in \[0, 1\) \(got 1\)"),
         ({"val_fraction": 1}, r"train\.val_fraction"),
+        ({"val_kind": "times"}, r"train\.val_kind: expected one of \['tuple', .*Did you mean 'time'\?"),
         ({"amp": "yes"}, r"train\.amp: expected 'auto', 'on' or 'off' \(got 'yes'\)"),
         ({"schedule": "step"}, r"train\.schedule: expected 'constant', 'linear' or 'cosine'"),
     ],

@@ -30,7 +30,7 @@ def test_values(data: MultiModalHeteroData) -> None:
     planted = np.corrcoef(score.numpy(), data["rates"].truth[at].numpy())[0, 1]
     assert result["planted_correlation"] == pytest.approx(planted, rel=1e-4)
     assert result["relations"]["rates"] == {k: v for k, v in result.items() if k != "relations"}
-    assert set(result["relations"]["tags"]) == {"auc", "ap", "mrr", "hits@10"}
+    assert set(result["relations"]["tags"]) == {"auc", "ap", "mrr", "hits@1", "hits@3", "hits@10", "slots"}
     assert model.training
 
 

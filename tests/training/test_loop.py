@@ -12,10 +12,12 @@ import torch_geometric.nn as pyg_nn
 from hyperlearn_pyg import HypergraphConv, HyperLearn, MultiModalHeteroData
 from hyperlearn_pyg._optional import available
 from hyperlearn_pyg.datasets import SyntheticMultiModal, SyntheticRelation
+from hyperlearn_pyg.distributed import checkpoint
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.training import FitResult, TrainConfig, evaluate, fit
-from hyperlearn_pyg.training.loop import STATE_FILE, load_state, pick_device
+from hyperlearn_pyg.training.parallel import pick_device
 from hyperlearn_pyg.training.progress import Interrupt
+from hyperlearn_pyg.training.state import STATE_FOLDER
 
 BASE: dict[str, Any] = {"epochs": 6, "eval_every": 2, "patience": 0, "lr": 1e-2, "checkpoint_every": 100}
 
@@ -127,7 +129,8 @@ def test_other_presets_resume_too(double: None, preset: str, tmp_path: Path, mon
 def test_resuming_from_a_checkpoint_and_from_the_end(double: None, tmp_path: Path) -> None:
     data, config = make_data(), TrainConfig(**{**BASE, "checkpoint_every": 4})
     model, result = run(data, config, out=tmp_path)
-    assert load_state(tmp_path)["epoch"] == 6
+    kept = checkpoint.committed(tmp_path / STATE_FOLDER)
+    assert [checkpoint.load(path).extra["position"]["epoch"] for path in kept] == [6, 4]
     again, same = run(data, config, out=tmp_path, resume=True)
     assert rows(same) == rows(result)
     assert equal(model, again)
@@ -330,24 +333,11 @@ class TestErrors:
             run(make_data(), TrainConfig(**BASE), tensorboard=True)
 
     def test_nothing_to_resume(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=rf"nothing to resume: .* holds no {STATE_FILE}"):
+        with pytest.raises(InputError, match=r"nothing to resume: .* holds no training state"):
             run(make_data(), TrainConfig(**BASE), out=tmp_path / "none", resume=True)
         assert not (tmp_path / "none").exists()
         with pytest.raises(InputError, match="nothing to resume"):
             run(make_data(), TrainConfig(**BASE), resume=True)
-
-    def test_a_damaged_or_foreign_state(self, tmp_path: Path) -> None:
-        (tmp_path / STATE_FILE).write_bytes(b"PK\x03\x04nonsense")
-        with pytest.raises(InputError, match="is damaged"):
-            load_state(tmp_path)
-        torch.save([1], tmp_path / STATE_FILE)
-        with pytest.raises(InputError, match="is no training state"):
-            load_state(tmp_path)
-
-    def test_a_state_of_another_version(self, tmp_path: Path) -> None:
-        torch.save({"format": -1, "config": {}, "model_config": {}}, tmp_path / STATE_FILE)
-        with pytest.raises(InputError, match="format"):
-            load_state(tmp_path)
 
     def test_other_settings_or_another_model(self, tmp_path: Path) -> None:
         data, config = make_data(), TrainConfig(**BASE)

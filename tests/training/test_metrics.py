@@ -118,7 +118,7 @@ def test_filtered_ranks_equal_the_loops(
         with pytest.MonkeyPatch.context() as patch:
             if overflow and len(sizes) > 1:
                 patch.setattr(tuples, "_INT64", 1)
-            ranks = filtered_ranks(score_slot, index, known, sizes, slot, chunk=chunk)
+            ranks = filtered_ranks(score_slot, index, known, sizes, slot, budget=chunk * sizes[slot])
         assert ranks.tolist() == naive_ranks(score, index, known, sizes, slot)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from hyperlearn_pyg.nn.decoder.counts import PairCounts
 from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
 
 
@@ -37,6 +38,8 @@ class KruskalDecoder(Module, ABC):
     Attributes:
         offset: the constant :math:`\mu`, a buffer (the mean of the training values; zero at first).
         range: smallest and largest value that :meth:`predict` gives, a buffer ``[2]`` (no bound at first).
+        counts: a term of pair counts that is added to the scores of items known by number, see
+            :class:`~hyperlearn_pyg.nn.PairCounts`; none at first.
     """
 
     offset: Tensor
@@ -51,6 +54,7 @@ class KruskalDecoder(Module, ABC):
         self.bias = bias
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("range", torch.tensor([-torch.inf, torch.inf]))
+        self.counts: PairCounts | None = None
 
     @property
     def in_channels(self) -> int:
@@ -78,13 +82,23 @@ class KruskalDecoder(Module, ABC):
             raise ValueError(f"'rows' must hold one tensor per slot, {self.order} in all (got {len(rows)})")
         return [self.columns(slot, row) for slot, row in enumerate(rows)]
 
-    def forward(self, rows: Sequence[Tensor], index: Tensor) -> Tensor:
-        """Score the tuples ``index [k, E]``; ``rows`` holds one ``[N_s, in_channels]`` per slot. Returns ``[E]``."""
+    def forward(self, rows: Sequence[Tensor], index: Tensor, items: Tensor | None = None) -> Tensor:
+        """Score tuples.
+
+        Args:
+            rows: one ``[N_s, in_channels]`` per slot.
+            index: the tuples ``[k, E]``.
+            items: the numbers of the items ``[k, E]``, where ``rows`` are parts of the tables; ``index`` where absent.
+
+        Returns:
+            ``[E]``.
+        """
         columns = self.all_columns(rows)
-        return cp_score(columns, index) + self.offset.to(columns[0].dtype)
+        out = cp_score(columns, index) + self.offset.to(columns[0].dtype)
+        return out if self.counts is None else out + self.counts(index if items is None else items)
 
     def score_rows(self, rows: Sequence[Tensor]) -> Tensor:
-        """Score tuples given by their rows, one ``[B, in_channels]`` a slot. Returns ``[B]``."""
+        """Score tuples given by their rows, one ``[B, in_channels]`` a slot, without counts. Returns ``[B]``."""
         columns = self.all_columns(rows)
         return multiply(columns).sum(1) + self.offset.to(columns[0].dtype)
 
@@ -117,11 +131,19 @@ class KruskalDecoder(Module, ABC):
             if other != slot:
                 context = context * column.index_select(0, index[other])
         table = columns[slot] if candidates is None else columns[slot].index_select(0, candidates)
-        return context @ table.t() + self.offset.to(table.dtype)
+        out = context @ table.t() + self.offset.to(table.dtype)
+        if self.counts is None:
+            return out
+        every = torch.arange(table.size(0), device=index.device) if candidates is None else candidates
+        return out + self.counts.slot_scores(index, slot, every)
 
     def norm(self, columns: Sequence[Tensor]) -> Tensor:
-        """Return the sum over all cells of the squared score without the offset (Gram identity)."""
+        """Return the sum over all cells of the squared score without offset and counts (Gram identity)."""
         return gram_norm(columns)
+
+    def norm_of(self, rows: list[Tensor]) -> Tensor:
+        """Return :meth:`norm` from what each slot gives, one ``[N_s, in_channels]`` a slot."""
+        return self.norm(self.all_columns(rows))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(order={self.order}, rank={self.rank}, bias={self.bias})"

@@ -95,7 +95,7 @@ class RelationEncoder(Module):
         parts = []
         if self.channels:
             masks = keep if keep is not None else [None] * len(incidences)
-            messages = [self._message(t, i, k) for t, i, k in zip(self.tables, incidences, masks, strict=True)]
+            messages = [self._message(t, i, k, x) for t, i, k in zip(self.tables, incidences, masks, strict=True)]
             parts.append(torch.relu(torch.stack(messages).sum(0) if len(messages) > 1 else messages[0]))
         if self.features is not None and x is not None:
             parts.append(torch.relu(self.features(x)))
@@ -110,7 +110,7 @@ class RelationEncoder(Module):
             total = total + table.square().sum()
         return total
 
-    def _message(self, table: Tensor, inc: Incidence, keep: Tensor | None) -> Tensor:
+    def _message(self, table: Tensor, inc: Incidence, keep: Tensor | None, x: Tensor | None) -> Tensor:
         levels, items, width = table.shape
         values = None if keep is None else keep.to(table.dtype)
         degree = inc.col_degree(values).view(levels, items).sum(0)  # of an item, over all levels

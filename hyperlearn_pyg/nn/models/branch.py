@@ -10,6 +10,7 @@ from torch.nn import Module, Parameter
 from torch_geometric.nn.parameter_dict import ParameterDict
 
 from hyperlearn_pyg.nn.models.inputs import BranchInputs, MessageChannel
+from hyperlearn_pyg.ops.cache import TensorCache
 
 #: What an encoder may ask for, by the name of a parameter of its ``forward``.
 SUPPLIES = (
@@ -42,6 +43,8 @@ class Branch(Module):
         table: width of the learnt table that stands for missing features; 0 for none.
         relations: the relations that the encoder was made for, one a bias: it reads the channels of no other; those of
             the inputs where absent.
+        num_roles: number of slots that the modality fills in one relation, with factors of their own: those of the
+            first are the encoder's; each other one adds a table to them.
 
     Attributes:
         added: the biases ``[N, 1]`` of relations that came later, by relation, see :meth:`add_bias`.
@@ -55,6 +58,7 @@ class Branch(Module):
         num_biases: int,
         table: int = 0,
         relations: Sequence[str] | None = None,
+        num_roles: int = 1,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -63,12 +67,17 @@ class Branch(Module):
         self.bias = Parameter(torch.zeros(num_items, num_biases))
         self.added = ParameterDict()
         self.table = Parameter(torch.empty(num_items, table)) if table else None
+        self.roles = Parameter(torch.empty(num_items, (num_roles - 1) * rank)) if num_roles > 1 else None
         self.wanted = _wanted(encoder)
+        if self.roles is not None:
+            torch.nn.init.normal_(self.roles, std=0.1)
         if self.table is not None:
             torch.nn.init.normal_(self.table, std=0.1)
 
     def forward(self, inputs: BranchInputs, keep: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the factors and the biases, ``[N, rank + num_biases]``, those of relations added later last.
+
+        Where roles have factors of their own, those of the second and later slots follow, ``rank`` columns each.
 
         Args:
             inputs: what the modality's encoder may read.
@@ -79,20 +88,27 @@ class Branch(Module):
         """
         out = self.encoder(**{name: self._supply(name, inputs, keep or {}) for name in self.wanted})
         num_items, num_biases = self.bias.shape
-        added = [bias.to(out.dtype) for bias in self.added.values()]
-        if out.shape == (num_items, self.rank + num_biases):
-            return torch.cat([out[:, : self.rank], out[:, self.rank :] + self.bias, *added], dim=1)
-        if out.shape != (num_items, self.rank):
+        if out.shape not in ((num_items, self.rank), (num_items, self.rank + num_biases)):
             raise ValueError(
                 f"the encoder {type(self.encoder).__name__} must return shape [{num_items}, {self.rank}] "
                 f"(got {list(out.shape)}): set its output width to 'rank'"
             )
-        return torch.cat([out, self.bias.to(out.dtype), *added], dim=1)
+        factors, heads = out[:, : self.rank], out[:, self.rank :]
+        bias = heads + self.bias if heads.size(1) else self.bias.to(out.dtype)
+        added = [bias.to(out.dtype) for bias in self.added.values()]
+        if self.roles is not None:
+            added.append(factors.repeat(1, self.roles.size(1) // self.rank) + self.roles)
+        return torch.cat([factors, bias, *added], dim=1)
 
     @property
     def num_biases(self) -> int:
         """Number of columns of biases, later ones counted."""
         return self.bias.size(1) + len(self.added)
+
+    @property
+    def width(self) -> int:
+        """Number of columns of the output: factors, biases, factors of further roles."""
+        return self.rank + self.num_biases + (0 if self.roles is None else self.roles.size(1))
 
     def add_bias(self, relation: str) -> None:
         """Append a bias, zero at first, for a relation that the encoder was not made for and does not read."""
@@ -157,11 +173,29 @@ def _wanted(encoder: Module) -> tuple[str, ...]:
 
 
 def _hyperedge_index(channels: Sequence[MessageChannel], keep: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    parts, offset = [torch.empty(2, 0, dtype=torch.long, device=device)], 0
-    for channel in channels:
+    """Return the entries that carry messages as one index, the same tensor for the same ``keep``.
+
+    So what a layer derives from it (its compressed incidence) is made once an epoch, whatever the steps.
+    """
+    if not channels:
+        return torch.empty(2, 0, dtype=torch.long, device=device)
+    masks = [keep.get(channel.relation) for channel in channels]
+    if torch.compiler.is_compiling():
+        return _join(channels, masks)
+    indices = [channel.incidence.index for channel in channels]
+    key = tuple((channel.incidence.size, mask is None) for channel, mask in zip(channels, masks, strict=True))
+    watched = (*indices, *(mask for mask in masks if mask is not None))
+    return _JOINED.get(watched, key, lambda: _join(channels, masks))
+
+
+def _join(channels: Sequence[MessageChannel], masks: Sequence[Tensor | None]) -> Tensor:
+    parts, offset = [], 0
+    for channel, mask in zip(channels, masks, strict=True):
         index = channel.incidence.index.long()
-        mask = keep.get(channel.relation)
         index = index if mask is None else index[:, mask.bool()]
         parts.append(torch.stack([index[0], index[1] + offset]))
         offset += channel.incidence.size[1]
     return torch.cat(parts, dim=1)
+
+
+_JOINED: TensorCache[Tensor] = TensorCache()

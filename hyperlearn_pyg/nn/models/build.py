@@ -2,17 +2,31 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import Module
 
 from hyperlearn_pyg.data import MultiModalHeteroData
-from hyperlearn_pyg.nn.decoder import CPDecoder, KruskalDecoder, PairwiseDecoder
-from hyperlearn_pyg.nn.encoder import DiffusionEncoder, EmbeddingEncoder, RelationEncoder
+from hyperlearn_pyg.nn.decoder import (
+    CPDecoder,
+    KruskalDecoder,
+    LevelDecoder,
+    PairCounts,
+    PairwiseDecoder,
+    TuckerDecoder,
+)
+from hyperlearn_pyg.nn.encoder import (
+    DiffusionEncoder,
+    EmbeddingEncoder,
+    LevelConvEncoder,
+    PartnerEncoder,
+    RelationEncoder,
+)
 from hyperlearn_pyg.nn.models.branch import Branch, needs
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec
+from hyperlearn_pyg.nn.models.rows import relations_of
 from hyperlearn_pyg.nn.models.start import mean_value, start_biases, start_factors
 from hyperlearn_pyg.ops.seeds import name_seed, seeded
 
@@ -21,11 +35,6 @@ if TYPE_CHECKING:
 
 #: Start of the biases of items without an entry, where these are never drawn as negatives: rarer than those with one.
 _UNSEEN = -1.0
-
-
-def relations_of(modality: str, relations: Mapping[str, RelationSpec]) -> list[str]:
-    """Return the relations that a modality takes part in, in order."""
-    return [name for name, spec in relations.items() if modality in spec.modalities]
 
 
 def make_encoder(
@@ -45,26 +54,35 @@ def make_encoder(
         )
     if config.encoder == "embedding":
         return EmbeddingEncoder(num_items, config.rank, in_channels=in_channels, dropout=config.dropout)
+    channels = _channels(modality, relations)
+    if config.encoder == "partner":
+        count = len(channels)
+        return PartnerEncoder(num_items, config.rank, count, in_channels=in_channels, dropout=config.dropout)
+    if not channels and not in_channels:  # relations of one slot, no features: there is nothing to read
+        return EmbeddingEncoder(num_items, config.rank, dropout=config.dropout)
     biases = len(relations_of(modality, relations)) if config.bias else 0
-    channels = [
+    options: dict[str, Any] = {
+        "in_channels": in_channels,
+        "feature_hidden": config.feature_hidden,
+        "zero_channels": biases,
+        "dropout": config.dropout,
+        "node_dropout": config.node_dropout,
+    }
+    if config.encoder == "hypergraph_conv":
+        return LevelConvEncoder(num_items, channels, config.rank + biases, hidden=config.hidden, **options)
+    width = _table_width(relations, config)
+    return RelationEncoder(channels, config.rank + biases, hidden=width, **options)
+
+
+def _channels(modality: str, relations: Mapping[str, RelationSpec]) -> list[tuple[int, int]]:
+    """Return levels and items of each channel of messages to a modality: one per relation, slot and other slot."""
+    return [
         (spec.num_levels, spec.sizes[other])
         for spec in relations.values()
         for slot, m in enumerate(spec.modalities)
         for other in range(spec.order)
         if m == modality and other != slot
     ]
-    if not channels and not in_channels:  # relations of one slot, no features: there is nothing to read
-        return EmbeddingEncoder(num_items, config.rank, dropout=config.dropout)
-    return RelationEncoder(
-        channels,
-        config.rank + biases,
-        in_channels=in_channels,
-        hidden=_table_width(relations, config),
-        feature_hidden=config.feature_hidden,
-        zero_channels=biases,
-        dropout=config.dropout,
-        node_dropout=config.node_dropout,
-    )
 
 
 def _table_width(relations: Mapping[str, RelationSpec], config: ModelConfig) -> int:
@@ -75,9 +93,20 @@ def _table_width(relations: Mapping[str, RelationSpec], config: ModelConfig) -> 
 
 def make_decoder(spec: RelationSpec, config: ModelConfig) -> KruskalDecoder:
     """Build the decoder of one relation as ``config`` says."""
+    decoder = _tuple_decoder(spec, config)
+    if spec.has_value and config.value_loss in ("cross_entropy", "expected_level"):
+        return LevelDecoder(decoder, spec.boundaries)
+    if config.pair_counts and not spec.has_value and spec.order > 1:
+        decoder.counts = PairCounts(spec.sizes)
+    return decoder
+
+
+def _tuple_decoder(spec: RelationSpec, config: ModelConfig) -> KruskalDecoder:
     if config.decoder.startswith("pairwise") and spec.order > 1:
         product = config.decoder == "pairwise_cp"
         return PairwiseDecoder(spec.order, config.rank, bias=config.bias, product=product)
+    if config.decoder == "tucker":
+        return TuckerDecoder(spec.order, config.rank, bias=config.bias)
     around_ones = config.decoder == "cp_around_ones"
     return CPDecoder(spec.order, config.rank, bias=config.bias, around_ones=around_ones)
 
@@ -120,7 +149,9 @@ def as_branch(
     sizes = {m: n for spec in relations.values() for m, n in zip(spec.modalities, spec.sizes, strict=True)}
     if modality not in sizes:
         raise ValueError(f"modality {modality!r} takes part in no relation: nothing could be learnt for it")
-    return Branch(encoder, sizes[modality], config.rank, len(known) if config.bias else 0, table, known)
+    biases = len(known) if config.bias else 0
+    separate = max(relations[r].modalities.count(modality) for r in known) - 1 if config.roles == "separate" else 0
+    return Branch(encoder, sizes[modality], config.rank, biases, table, known, num_roles=1 + separate)
 
 
 def make_decoders(relations: Mapping[str, RelationSpec], config: ModelConfig, seed: int) -> dict[str, KruskalDecoder]:
@@ -169,8 +200,13 @@ def start(
     for name in model.relations if relations is None else relations:
         spec = model.relations[name]
         tuples, decoder = inputs.tuples[name], model.decoders[name]
+        if decoder.counts is not None:
+            decoder.counts.count(tuples.index)
         if spec.has_value:
-            decoder.offset.copy_(mean_value(tuples))
+            if not isinstance(decoder, LevelDecoder):
+                decoder.offset.copy_(mean_value(tuples))
+            elif tuples.value is not None:
+                decoder.start(tuples.value, tuples.weight)
             if model.config.clamp and tuples.value is not None and len(tuples):
                 decoder.range.copy_(torch.stack(tuples.value.aminmax()))
         if decoder.bias and any(m in model.encoders for m in spec.modalities):

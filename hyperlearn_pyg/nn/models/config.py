@@ -7,8 +7,10 @@ from typing import Any
 
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
-ENCODERS = ("diffusion", "relation", "embedding")
-DECODERS = ("cp", "cp_around_ones", "pairwise", "pairwise_cp")
+ENCODERS = ("diffusion", "relation", "embedding", "partner", "hypergraph_conv")
+DECODERS = ("cp", "cp_around_ones", "pairwise", "pairwise_cp", "tucker")
+VALUE_LOSSES = ("squared", "all_cells", "cross_entropy", "expected_level")
+LINK_LOSSES = ("logistic", "softmax", "in_batch_softmax", "full_softmax", "all_cells")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,19 +20,29 @@ class ModelConfig:
     Attributes:
         preset: name of the preset that the rest was taken from.
         rank: width of the item factors.
-        encoder: encoder of each modality: ``"diffusion"`` (the paper's), ``"relation"`` or ``"embedding"``.
-        decoder: ``"cp"``, ``"cp_around_ones"``, ``"pairwise"`` or ``"pairwise_cp"`` (their sum).
+        encoder: encoder of each modality: ``"diffusion"`` (the paper's), ``"relation"``, ``"embedding"``,
+            ``"partner"`` (embedding and partners) or ``"hypergraph_conv"`` (over the training relation, by level).
+        decoder: ``"cp"``, ``"cp_around_ones"``, ``"pairwise"``, ``"pairwise_cp"`` (their sum) or ``"tucker"``.
+        roles: factors of a modality that fills several slots of a relation: ``"shared"``, or ``"separate"``, one
+            table a slot.
+        pair_counts: add the log-counts of pairs among the training entries to the scores of 0/1 relations, each with a
+            learnt weight (not with ``"all_cells"``).
         bias: an additive bias for every item and relation.
         features: let item features in.
         clamp: keep predicted values inside the range of the training values.
-        value_loss: loss of relations with values: ``"squared"`` or ``"all_cells"``.
-        link_loss: loss of 0/1 relations: ``"logistic"``, ``"softmax"`` or ``"all_cells"``.
+        value_loss: loss of relations with values: ``"squared"`` or ``"all_cells"``; or with the level of a value as
+            one more mode of the decoder, ``"cross_entropy"`` over the levels or ``"expected_level"``, the squared error
+            of their mean.
+        link_loss: loss of 0/1 relations: ``"logistic"`` or ``"softmax"`` against candidates drawn uniformly,
+            ``"in_batch_softmax"`` (those, and the items of the batch), ``"full_softmax"`` (against all items) or
+            ``"all_cells"``.
         num_negatives: candidates a slot of the sampled losses.
         negatives: what they are drawn from: ``"all"`` items, or those ``"seen"`` in some training entry, so that
             items without one are not pushed down.
         unobserved: weight of the cells not observed in ``"all_cells"``.
         smoothness: weight of the Dirichlet energy of the factors on the intra-modal graphs.
-        l2: weight of the mean squared norm of the gathered rows (0/1 relations).
+        l2: weight of the mean squared norm of the gathered rows (0/1 relations, and levels).
+        n3: weight of the mean cubed norm of the gathered rows (0/1 relations, and levels).
         table_l2: weight of the sum of squares of the hyperedge tables, per training entry.
         hidden: width of the encoder's hidden layers.
         max_table_parameters: the hyperedge tables of all modalities together hold no more numbers than this; on large
@@ -46,6 +58,8 @@ class ModelConfig:
     rank: int = 32
     encoder: str = "relation"
     decoder: str = "cp"
+    roles: str = "shared"
+    pair_counts: bool = False
     bias: bool = True
     features: bool = True
     clamp: bool = True
@@ -56,6 +70,7 @@ class ModelConfig:
     unobserved: float = 0.05
     smoothness: float = 0.0
     l2: float = 0.0
+    n3: float = 0.0
     table_l2: float = 0.0
     hidden: int = 100
     max_table_parameters: int = 100_000_000
@@ -69,17 +84,21 @@ class ModelConfig:
         for key, choices in (
             ("encoder", ENCODERS),
             ("decoder", DECODERS),
-            ("value_loss", ("squared", "all_cells")),
-            ("link_loss", ("logistic", "softmax", "all_cells")),
+            ("roles", ("shared", "separate")),
+            ("value_loss", VALUE_LOSSES),
+            ("link_loss", LINK_LOSSES),
             ("negatives", ("all", "seen")),
         ):
             value = getattr(self, key)
             if value not in choices:
-                raise InputError(f"model.{key}: expected one of {list(choices)} (got {value!r})")
+                hint = did_you_mean(value, choices)
+                raise InputError(f"model.{key}: expected one of {list(choices)} (got {value!r}).{hint}")
+        if self.pair_counts and self.link_loss == "all_cells":
+            raise InputError("model.pair_counts: counts have no norm over all cells; choose another model.link_loss")
         for key in ("rank", "num_negatives", "hidden", "max_table_parameters", "feature_hidden", "cheb_order"):
             if getattr(self, key) < 1:
                 raise InputError(f"model.{key}: expected a whole number of at least 1 (got {getattr(self, key)!r})")
-        for key in ("unobserved", "smoothness", "l2", "table_l2", "steps"):
+        for key in ("unobserved", "smoothness", "l2", "n3", "table_l2", "steps"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise InputError(f"model.{key}: expected a number of at least 0 (got {getattr(self, key)!r})")
         for key in ("dropout", "node_dropout"):

@@ -11,6 +11,7 @@ from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import did_you_mean
 from hyperlearn_pyg.nn.models import build
 from hyperlearn_pyg.nn.models.inputs import RelationSpec, check_sizes, learnt_relations
+from hyperlearn_pyg.nn.models.rows import relations_of
 from hyperlearn_pyg.ops.seeds import draw_seed
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def new_relations(
                 f"relation {relation!r} ties {strange}, which the model does not know: add these modalities first, or "
                 "leave the relation out with 'relations'"
             )
-    if not build.relations_of(name, specs):
+    if not relations_of(name, specs):
         raise ValueError(f"no new relation of 'data' ties {name!r}: nothing could be learnt for it")
     return specs
 

@@ -17,6 +17,7 @@ from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.grow import grow, new_relations
 from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec, learnt_relations, prepare
 from hyperlearn_pyg.nn.models.presets import model_config, resolve_preset
+from hyperlearn_pyg.nn.models.rows import relations_of, slot_rows
 from hyperlearn_pyg.ops.seeds import draw_seed, name_seed, seeded
 from hyperlearn_pyg.typing import TupleBatch
 
@@ -54,8 +55,8 @@ class HyperLearn(Module):
 
     Shapes:
         * input: a :class:`~hyperlearn_pyg.data.MultiModalHeteroData`
-        * output: for each modality, ``[N_m, R + number of relations it is in]``: factors, then biases;
-          ``[N_m, R]`` where the model has no biases
+        * output: for each modality, ``[N_m, R + number of relations it is in]``: factors, then biases (``[N_m, R]``
+          where the model has none), then the factors of further roles where these have their own
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class HyperLearn(Module):
             overrides["rank"] = rank
         config = model_config(resolve_preset(preset, (s.has_value for s in specs.values())), **overrides)
         own = dict(encoders or {})
-        tied = [m for m in data.modalities if build.relations_of(m, specs)]
+        tied = [m for m in data.modalities if relations_of(m, specs)]
         for argument, names in (("encoders", own), ("only", only or ())):
             for name in names:
                 if name not in tied:
@@ -205,23 +206,18 @@ class HyperLearn(Module):
         for m in modalities:
             if m not in factors:
                 raise ValueError(f"'factors' must hold {m!r}, which relation {relation!r} ties (got {list(factors)})")
-        return [self._rows_of(relation, m, factors[m]) for m in modalities]
+        return [self._rows_of(relation, slot, factors[m]) for slot, m in enumerate(modalities)]
 
-    def _rows_of(self, relation: str, modality: str, table: Tensor) -> Tensor:
-        if not self.decoders[relation].bias:
-            return table[:, : self.rank]
-        if table.size(1) > self.rank + 1:
-            at = self.rank + build.relations_of(modality, self.relations).index(relation)
-            table = torch.cat([table[:, : self.rank], table[:, at : at + 1]], dim=1)
-        return table
+    def _rows_of(self, relation: str, slot: int, table: Tensor) -> Tensor:
+        return slot_rows(table, self.relations, relation, slot, rank=self.rank, bias=self.decoders[relation].bias)
 
     def decode(self, rows: Mapping[str, Tensor], tuples: TupleBatch) -> Tensor:
         """Score tuples that name rows of the tables ``rows``, whole ones or parts. Returns ``[B]``."""
-        return self.score(tuples.relation, rows, tuples.index)
+        return self.score(tuples.relation, rows, tuples.index, tuples.items)
 
-    def score(self, relation: str, factors: Mapping[str, Tensor], index: Tensor) -> Tensor:
-        """Score the tuples ``index [k, E]`` of a relation. Returns ``[E]``."""
-        out: Tensor = self.decoders[relation](self.rows(relation, factors), index)
+    def score(self, relation: str, factors: Mapping[str, Tensor], index: Tensor, items: Tensor | None = None) -> Tensor:
+        """Score the tuples ``index [k, E]`` of a relation; ``items`` as in its decoder. Returns ``[E]``."""
+        out: Tensor = self.decoders[relation](self.rows(relation, factors), index, items)
         return out
 
     def targets(
@@ -252,8 +248,7 @@ class HyperLearn(Module):
 
     def columns(self, relation: str, slot: int, factors: Tensor) -> Tensor:
         """Return the Kruskal columns ``[N, C]`` of a slot, from the table of its modality or some rows of it."""
-        modality = self.relations[relation].modalities[slot]
-        out: Tensor = self.decoders[relation].columns(slot, self._rows_of(relation, modality, factors))
+        out: Tensor = self.decoders[relation].columns(slot, self._rows_of(relation, slot, factors))
         return out
 
     def penalty(self, name: str, factors: Tensor, data: ModelInputs) -> Tensor:
@@ -375,9 +370,8 @@ class HyperLearn(Module):
         terms = [self.target_loss(factors, target) for target in targets]
         for target in targets:
             if target.cells:
-                slots = enumerate(target.modalities)
-                columns = [self.columns(target.relation, slot, factors[m]) for slot, m in slots]
-                terms.append(target.cells * self.decoders[target.relation].norm(columns))
+                rows = self.rows(target.relation, factors)
+                terms.append(target.cells * self.decoders[target.relation].norm_of(rows))
         terms += [self.penalty(name, factors[name], inputs) for name in names]
         return sum(terms, start=terms[0].new_zeros(()))
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -94,6 +94,11 @@ class MessageChannel:
     num_items: int
     incidence: Incidence
 
+    def to(self, device: torch.device) -> MessageChannel:
+        """Return the channel on a device."""
+        incidence = Incidence(self.incidence.index.to(device).long(), self.incidence.size, validate=False)
+        return replace(self, incidence=incidence)
+
 
 @dataclass
 class BranchInputs:
@@ -105,6 +110,15 @@ class BranchInputs:
     edge_weight: Tensor | None
     channels: list[MessageChannel] = field(default_factory=list)
     _laplacian: Laplacian | None = None
+
+    def to(self, device: torch.device) -> BranchInputs:
+        """Return the inputs on a device; what is derived from them is built there anew."""
+        if self.edge_index.device == device:
+            return self
+        x, weight = (None if t is None else t.to(device) for t in (self.x, self.edge_weight))
+        return BranchInputs(
+            self.num_items, x, self.edge_index.to(device), weight, [c.to(device) for c in self.channels]
+        )
 
     @property
     def laplacian(self) -> Laplacian:
@@ -121,6 +135,10 @@ class ModelInputs:
 
     branches: dict[str, BranchInputs]
     tuples: dict[str, Tuples]
+
+    def place(self, devices: Mapping[str, torch.device]) -> ModelInputs:
+        """Return the inputs with each branch on its device; the tuples stay where they are."""
+        return replace(self, branches={m: b.to(devices.get(m, b.edge_index.device)) for m, b in self.branches.items()})
 
 
 def relation_spec(data: MultiModalHeteroData, name: str) -> RelationSpec:

@@ -19,12 +19,13 @@ _VANISHES = 1e-7
 
 
 def mean_value(tuples: Tuples) -> Tensor:
-    """Return the (weighted) mean of the values, a scalar; zero for no entries or a 0/1 relation."""
+    """Return the (weighted) mean of the values, a scalar; zero for no entries, no weight or a 0/1 relation."""
     if tuples.value is None or len(tuples) == 0:
         return torch.zeros(())
     if tuples.weight is None:
         return tuples.value.mean()
-    return (tuples.value * tuples.weight).sum() / tuples.weight.sum()
+    mass = tuples.weight.sum()
+    return torch.where(mass > 0, (tuples.value * tuples.weight).sum() / mass, 0.0)
 
 
 def start_biases(tuples: Tuples, sizes: Sequence[int], *, strength: float = 5.0, sweeps: int = 10) -> list[Tensor]:

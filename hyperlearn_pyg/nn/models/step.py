@@ -8,19 +8,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg.nn.decoder import KruskalDecoder
+from hyperlearn_pyg.nn.decoder import KruskalDecoder, LevelDecoder
 from hyperlearn_pyg.nn.losses import (
     candidate_loss,
     draw_candidates,
+    level_cross_entropy,
     loss_mass,
     masked_squared_error,
     observed_cells_error,
+    row_norms,
+    with_batch_items,
 )
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.inputs import RelationSpec, Tuples
 from hyperlearn_pyg.typing import TupleBatch
 
-_SAMPLED = ("logistic", "softmax")
+#: The losses against candidates, and what compares a tuple with them.
+_AGAINST = {"logistic": "logistic", "softmax": "softmax", "in_batch_softmax": "softmax", "full_softmax": "softmax"}
 
 
 def make_target(
@@ -33,15 +37,14 @@ def make_target(
 ) -> TupleBatch:
     """Return the tuples at ``positions`` (all for None) of one relation, with what their loss needs.
 
-    Candidates of a sampled loss are drawn here, slot after slot; none for no tuples.
+    Candidates of a sampled loss are drawn here, slot after slot; none for no tuples. Those that come from the batch are
+    of the whole of it, so that the losses of its parts add up.
     """
     entries = tuples.take(positions)
     count, kind = len(entries), _kind(config, entries.value)
     candidates: Sequence[Tensor] = ()
-    if kind in _SAMPLED and count:
-        pools = tuples.seen if config.negatives == "seen" else None
-        device = entries.index.device
-        candidates = draw_candidates(spec.sizes, config.num_negatives, pools=pools, generator=generator, device=device)
+    if kind in _AGAINST and count:
+        candidates = _candidates(kind, spec, tuples, entries.index, config, generator)
     batch = TupleBatch(name, spec.modalities, entries.index, entries.value, entries.weight, tuple(candidates))
     if kind != "all_cells":
         return replace(batch, mass=loss_mass(count, entries.weight), count=count)
@@ -66,8 +69,43 @@ def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBa
         columns, value = decoder.all_columns(rows), value - decoder.offset
         error = observed_cells_error(columns, index, value, unobserved=config.unobserved, weight=weight)
         return error / target.mass
-    loss = candidate_loss(decoder, rows, index, target.candidates, kind=kind, mass=target.mass, weight=weight)
-    return loss + config.l2 * _row_norms(rows, index) / max(target.count, 1) if config.l2 else loss
+    if kind == "cross_entropy" and isinstance(decoder, LevelDecoder) and target.value is not None:
+        loss = level_cross_entropy(decoder, rows, index, target.value, weight, mass=target.mass)
+    elif kind == "expected_level" and target.value is not None:
+        loss = masked_squared_error(decoder(rows, index), target.value, weight, mass=target.mass)
+    else:
+        items, named = target.named()
+        loss = candidate_loss(
+            decoder,
+            rows,
+            index,
+            target.candidates,
+            kind=_AGAINST[kind],
+            mass=target.mass,
+            weight=weight,
+            items=items,
+            candidate_items=named,
+        )
+    for scale, power in ((config.l2, 2), (config.n3, 3)):
+        if scale:
+            loss = loss + scale * row_norms(rows, index, power) / max(target.count, 1)
+    return loss
+
+
+def _candidates(
+    kind: str,
+    spec: RelationSpec,
+    tuples: Tuples,
+    index: Tensor,
+    config: ModelConfig,
+    generator: torch.Generator | None,
+) -> Sequence[Tensor]:
+    """Return the candidates of each slot for the tuples ``index`` of a batch."""
+    pools = tuples.seen if config.negatives == "seen" else None
+    if kind == "full_softmax":
+        return pools or [torch.arange(n, device=index.device) for n in spec.sizes]
+    drawn = draw_candidates(spec.sizes, config.num_negatives, pools=pools, generator=generator, device=index.device)
+    return with_batch_items(drawn, index) if kind == "in_batch_softmax" else drawn
 
 
 def _kind(config: ModelConfig, value: Tensor | None) -> str:
@@ -80,11 +118,3 @@ def _scores(decoder: KruskalDecoder, rows: Sequence[Tensor], index: Tensor) -> T
         return decoder.score_rows([table.index_select(0, items) for table, items in zip(rows, index, strict=True)])
     out: Tensor = decoder(rows, index)
     return out
-
-
-def _row_norms(rows: Sequence[Tensor], index: Tensor) -> Tensor:
-    """Sum over tuples and slots of the squared norms of their rows."""
-    total = rows[0].new_zeros(())
-    for table, items in zip(rows, index, strict=True):
-        total = total + table.index_select(0, items).square().sum()
-    return total

@@ -9,9 +9,14 @@ from hyperlearn_pyg.nn import (
     CPDecoder,
     DiffusionEncoder,
     EmbeddingEncoder,
+    LevelConvEncoder,
+    LevelDecoder,
     ModelConfig,
+    PairCounts,
     PairwiseDecoder,
+    PartnerEncoder,
     RelationEncoder,
+    TuckerDecoder,
 )
 from hyperlearn_pyg.nn.models import RelationSpec
 from hyperlearn_pyg.nn.models.build import as_branch, make_decoder, make_encoder
@@ -53,7 +58,46 @@ def test_encoders_and_decoders_are_those_of_the_config() -> None:
         decoder = make_decoder(spec, ModelConfig(decoder=name))
         assert isinstance(decoder, CPDecoder)
         assert (decoder.center is not None) == around_ones
+    assert isinstance(make_decoder(triple, ModelConfig(decoder="tucker", rank=4)), TuckerDecoder)
     assert isinstance(make_decoder(RelationSpec(("user",), (6,), False), ModelConfig(decoder="pairwise")), CPDecoder)
+
+
+def test_levels_and_counts_are_those_of_the_config() -> None:
+    data = make()
+    for loss in ("cross_entropy", "expected_level"):
+        model = HyperLearn.from_data(data, 2, "ratings", value_loss=loss, pair_counts=True)
+        decoder, tuples = model.decoders["rates"], model.prepare(data).tuples["rates"]
+        assert isinstance(decoder, LevelDecoder)
+        assert isinstance(decoder.base, CPDecoder)
+        assert (decoder.counts, decoder.offset.item()) == (None, 0.0)
+        assert tuples.value is not None
+        assert decoder.values.tolist() == tuples.value.unique().tolist()
+        shares = tuples.value.unique(return_counts=True)[1] / len(tuples)
+        assert torch.allclose(decoder.prior.exp(), shares)
+        assert (
+            decoder.levels_of(tuples.value).tolist()
+            == model.relations["rates"].levels(tuples.value, len(tuples), tuples.index.device).tolist()
+        )
+        counts = model.decoders["follows"].counts
+        assert isinstance(counts, PairCounts)
+        assert counts.counts.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["partner", "hypergraph_conv"])
+def test_encoders_over_the_training_relation(name: str) -> None:
+    data = make()
+    specs = {name: relation_spec(data, name) for name in data.hyperedge_types}
+    encoder = make_encoder(data, "user", specs, ModelConfig(encoder=name, rank=2))
+    if name == "partner":
+        assert isinstance(encoder, PartnerEncoder)
+        assert encoder.partners.shape == (3, 2, 2)
+    else:
+        assert isinstance(encoder, LevelConvEncoder)
+        assert encoder.channels == ((4, 5), (1, 6), (1, 6))
+        assert encoder.out.out_features == 2 + 2
+    model = HyperLearn.from_data(data, 2, encoder=name)
+    model.loss(model.prepare(data)).backward()
+    assert model(data)["film"].shape == (5, 3)
 
 
 def test_the_start_is_that_of_the_training_entries() -> None:

@@ -1,0 +1,129 @@
+"""What a training asks of its processes, answered by a model that is spread over them by modality."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.distributed import ModalityParallel, checkpoint
+from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.training.config import TrainConfig
+from hyperlearn_pyg.training.evaluation import evaluate_factors
+from hyperlearn_pyg.training.parallel import KEEP, Alone, Parallel, pick_device
+from hyperlearn_pyg.training.state import split_name
+
+
+def parallel_of(model: Module, config: TrainConfig) -> Parallel:
+    """Return what answers for the processes that a model is trained in.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if isinstance(model, ModalityParallel):
+        return Spread(model)
+    return Alone(model, pick_device(config.device))
+
+
+class Spread:
+    """A model that is spread over ranks, or over the devices of one process, by modality.
+
+    The data stay on the CPU, where tuples are drawn; ``ModalityParallel.prepare`` brings what a modality reads to its
+    device.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: ModalityParallel) -> None:
+        self.model = model
+        self.rank, self.world_size = model.ranks.rank, model.ranks.world_size
+        self.device, self.compute = torch.device("cpu"), model.device
+
+    def guard(self) -> AbstractContextManager[None]:
+        """See :class:`Parallel`."""
+        return self.model.guard()
+
+    def stop(self, flag: bool) -> bool:
+        """See :class:`Parallel`."""
+        if self.world_size == 1:
+            return flag
+        if flag:
+            self.model.request_stop()
+        return self.model.stop_requested
+
+    def clip_grad_norm_(self, max_norm: float) -> Tensor:
+        """See :class:`Parallel`."""
+        return self.model.clip_grad_norm_(max_norm)
+
+    def any(self, flag: bool) -> bool:
+        """See :class:`Parallel`."""
+        return self.model.any(flag)
+
+    def fault(self, text: str | None) -> str | None:
+        """See :class:`Parallel`."""
+        return next((told for told in self.model.ranks.tell(text) if told is not None), None)
+
+    def evaluate(
+        self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, *, known: Sequence[str], seed: int
+    ) -> dict[str, dict[str, float]]:
+        """See :class:`Parallel`. Rank 0 scores, from the tables of all."""
+        factors = self.model.gather_factors(inputs)
+        metrics = None
+        if factors is not None:
+            decoders = _on_cpu(self.model.module)
+            with self.model.guard():
+                metrics = evaluate_factors(decoders, data, factors, split, known=known, seed=seed)
+        told: dict[str, dict[str, float]] = self.model.ranks.tell(metrics)[0]
+        return told
+
+    def writer(self, folder: Path) -> SpreadWriter:
+        """See :class:`Parallel`."""
+        return SpreadWriter(self.model, folder)
+
+    def load_latest(self, folder: Path, names: Iterable[str] | None) -> checkpoint.Checkpoint | None:
+        """See :class:`Parallel`. Rank 0 chooses it."""
+        found, fault = None, None
+        if self.rank == 0:
+            try:
+                found = checkpoint.newest(folder)
+            except InputError as error:
+                fault = str(error)
+        directory, fault = self.model.ranks.tell([None if found is None else str(found), fault])[0]
+        if fault is not None:
+            raise InputError(fault)
+        return None if directory is None else checkpoint.load(directory, names)
+
+
+class SpreadWriter(checkpoint.CheckpointWriter):
+    """Saves what each rank holds as one checkpoint."""
+
+    def __init__(self, model: ModalityParallel, folder: Path) -> None:
+        ranks = model.ranks
+        super().__init__(folder, rank=ranks.rank, world_size=ranks.world_size, keep=KEEP)
+        self.model = model
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], **kwargs: Any) -> Path:
+        """Save a checkpoint; of what several ranks have alike, the first of them saves it."""
+        ranks = self.model.ranks
+        directory = ranks.tell(str(checkpoint.new_directory(self.folder, step)) if ranks.rank == 0 else None)[0]
+        saved = self.model.saved_names()
+        own = {name: tensor for name, tensor in tensors.items() if split_name(name)[1] in saved}
+        kwargs["optimizer"] = {name: entry for name, entry in kwargs["optimizer"].items() if name in saved}
+        return super().save(step, own, directory=directory, **kwargs)
+
+
+def _on_cpu(model: Any) -> Any:
+    """Return a model that scores factors on the CPU, without its encoders."""
+    if next(model.decoders.buffers()).device.type == "cpu":
+        return model
+    out = copy.copy(model)
+    out._modules = {**model._modules, "decoders": copy.deepcopy(model.decoders).cpu()}
+    return out
