@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from _ranks import World
 from _same_metrics import SOURCES, Learner, load
 from _spread import Memory, Trainer, Workload, Wrapped
@@ -88,7 +89,12 @@ def scaling(rounds: int, *, work: Workload, sizes: Sequence[int] = SIZES) -> Par
         part.tables.append((f"{preset}: {work.batch:,} targets a step, whatever the modalities", CPU_COLUMNS, cells))
         ratio = _most(rows[str(sizes[-1])]) / _most(rows[str(sizes[0])])
         part.judge(f"CPU per rank, {sizes[0]} to {sizes[-1]} modalities, {preset}", ratio, CPU_MUST, CPU_GOAL)
-        part.raw[preset] = rows
+        part.raw[preset] = _brief(rows)
+    part.remarks.append(
+        "That a rank of links works less the more modalities there are has one reason: the targets of a step, of a "
+        "fixed number, are scored by more ranks. The work of a rank for its own modality stays; what all relations "
+        "cost each rank grows. The contrast that follows shows it."
+    )
     few = replace(work, preset="links", batch=work.batch // sizes[-1])
     ends = {str(size): (size, replace(few, batch=few.batch * size)) for size in (sizes[0], sizes[-1])}
     large = {"large": (4, replace(work, preset="links", first=10))}
@@ -105,7 +111,7 @@ def scaling(rounds: int, *, work: Workload, sizes: Sequence[int] = SIZES) -> Par
         f"{', '.join(f'{t:.1f}' for t in times)} ms a rank and step, {max(times) / statistics.fmean(times):.2f} times "
         "the mean: the step waits for the largest modality."
     )
-    part.raw["contrasts"] = rows
+    part.raw["contrasts"] = _brief(rows)
     _waiting(part, replace(work, preset="links"), sizes[-1])
     part.judge_equal("steps of a rank in which the bytes sent equal the formula", *equal)
     return part
@@ -128,6 +134,16 @@ def _measure(worlds: dict[str, tuple[int, Workload]], rounds: int, *, plain: boo
                 rows = [{**live, "work": statistics.fmean(alone), **sent} for live, alone, sent in told]
                 found[name].append([{**row, "cpu": row["work"] + row["messages"]} for row in rows])
         return {name: list(zip(*rows, strict=True)) for name, rows in found.items()}
+
+
+def _brief(worlds: dict[str, list[Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return for each rank of each world the medians over the rounds, and the seconds of every round."""
+    return {
+        name: [
+            {**{key: _middle(rank, key) for key in rank[0]}, "rounds": [row["cpu"] for row in rank]} for rank in ranks
+        ]
+        for name, ranks in worlds.items()
+    }
 
 
 def _middle(rank: Sequence[dict[str, float]], key: str) -> float:
@@ -179,15 +195,15 @@ SCALING_NOTE = """
 Relation r ties modality r to the next one, in a ring, so that every modality has two slots, whatever their number; one
 modality alone is tied to itself in two roles. {work}. Ratings: half of the entries carry messages, the targets are of
 the other half; links: 100 candidates a slot. A step is loss, backward pass and Adam; batches are drawn before, start
-factors are random; the allocator keeps what is freed. Times are those of the processor, all threads of a process, in the median over rounds; the worlds
-have their turns in every round. `work`: after a step of all ranks together, each takes it again, alone on the machine,
-with the messages that came in it played back. `messages`: all ranks send the messages of that step again, with nothing
-in between; on the loopback interface, the kernel's copies are in it. The first two columns are the sum of both, the
-largest and the mean over ranks. `all at once`: the same in the step of all ranks together, where they share cores,
-caches and memory, and wait: no measure of a machine a rank. Bytes: of a rank and step, the most over ranks, of all
-kinds; a ring is assumed for sums. `sent in`: wall time of the messages, ranks that share {cores} cores. Modelled, not
-measured: the busiest rank, plus for each message M - 1 latencies of {latency:g} s, plus the bytes at
-{bandwidth:.3g} B/s.
+factors are random, the allocator keeps what is freed. Times are those of the processor, all threads of a process, in
+the median over rounds; the worlds have their turns in every round. `work`: after a step of all ranks together, each
+takes it again, alone, with the messages that came in it played back. `messages`: all ranks send the messages of that
+step again, with nothing in between; on the loopback interface, the kernel's copies are in it. The first two columns are
+the sum of both, the largest and the mean over ranks. `all at once`: the same in the step of all ranks together, where
+they share cores, caches and memory, and wait: no measure of a machine a rank. Bytes: of a rank and step, the most over
+ranks, of all kinds; a ring is assumed for sums. `sent in`: wall time of the messages, by ranks that share {cores} cores
+with whatever else runs. Modelled, not measured: the busiest rank, plus for each message M - 1 latencies of {latency:g}
+s, plus the bytes at {bandwidth:.3g} B/s.
 """
 
 # ---------------------------------------------------------------------- wrapper
@@ -209,7 +225,8 @@ def wrapper(rounds: int, *, folder: Path, sets: Sequence[str], steps: int = 20) 
             line = [1e3 * statistics.median(plain), 1e3 * statistics.median(wrapped), ratio, min(wrapped) / min(plain)]
             cells.append([data, preset, *(f"{value:.3f}" for value in line)])
             part.judge(f"ModalityParallel of one process over the plain loop, {data}, {preset}", ratio, WRAPPER_MUST)
-            part.raw[f"{data} {preset}"] = {"plain": plain, "wrapped": wrapped}
+            row = dict(zip(("plain_ms", "wrapped_ms", "ratio_of_medians", "ratio_of_minima"), line, strict=True))
+            part.raw[f"{data} {preset}"] = {**row, "steps": len(plain)}
     part.tables.append(("One process: the wrapper beside the plain loop", WRAPPER_COLUMNS, cells))
     return part
 
@@ -298,6 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks/results; none if quick)")
     parser.add_argument("--quick", action="store_true", help="toy sizes, synthetic data: the numbers mean nothing")
     args = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # as the ranks do
     began, place = time.perf_counter(), environment()
     work = Workload(items=50, entries=400, batch=64, rank=4, hidden=4, features=4) if args.quick else Workload()
     sizes = (1, 2) if args.quick else SIZES
@@ -305,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sets = list(SOURCES)[: 1 if args.quick else 2]
     runs: dict[str, Callable[[], Part]] = {
         "scaling": lambda: scaling(args.rounds, work=work, sizes=sizes),
-        "wrapper": lambda: wrapper(args.rounds, folder=args.data, sets=sets, steps=2 if args.quick else 20),
+        "wrapper": lambda: wrapper(args.rounds, folder=args.data, sets=sets, steps=2 if args.quick else 40),
         "memory": lambda: memory(work=work, sizes=sizes[:2] if args.quick else (1, 2, 4)),
         "metrics": lambda: metrics(folder=args.data, steps=args.steps, sources=sources),
     }
@@ -320,10 +338,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = args.out or (None if args.quick else RESULTS)
     if folder is not None:
         note = _note(parts, verdicts, work, time.perf_counter() - began)
-        raw = {name: part.raw for name, part in parts.items()}
+        raw = _rounded({name: part.raw for name, part in parts.items()})
         payload = {"work": vars(work), "verdicts": verdicts, "parts": raw}
         print(*write_results("modality-parallel", payload, note, place=place, folder=folder))
     return int(any(line[-1] == "MISSED" for line in verdicts))
+
+
+def _rounded(value: Any) -> Any:
+    """Return nested rows with numbers of seven digits, beyond which these measurements say nothing."""
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(entry) for entry in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def _note(parts: dict[str, Part], verdicts: list[list[str]], work: Workload, seconds: float) -> str:

@@ -94,4 +94,4 @@ class Held(Module):
                 return value.to(device)
             return {key: move(entry) for key, entry in value.items()} if isinstance(value, Mapping) else value
 
-        return {key: move(value) for key, value in kwargs.items()}
+        return {key: None if value is None else move(value) for key, value in kwargs.items()}

@@ -68,7 +68,11 @@ class Step:
 
     def _factors(self, name: str, data: Any, **kwargs: Any) -> Tensor:
         owner = self.owner
-        factors = owner.call.using(self.values, "encode", name, data, **owner.placed(name, kwargs))
+        kwargs = owner.placed(name, kwargs)
+        if self.values:
+            factors = owner.call.using(self.values, "encode", name, data, **kwargs)
+        else:
+            factors = owner.module.encode(name, data, **kwargs)
         if not isinstance(factors, Tensor) or factors.dim() != 2:
             got = list(factors.shape) if isinstance(factors, Tensor) else type(factors).__name__
             raise ValueError(f"encode({name!r}, data) must return a table [N, C] (got {got})")
