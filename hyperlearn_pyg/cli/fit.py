@@ -112,6 +112,8 @@ def run_fit(
         trained = (source, cast(HyperLearn, model)) if whole is None else whole()
         if trained is None:
             return result, {}
+        for remains in out.glob(".results.*"):  # of an attempt that was killed
+            shutil.rmtree(remains, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".results.", dir=out) as folder:
             metrics = _write_results(Path(folder), *trained, config, result, _placement(model))
             _publish(Path(folder), out)

@@ -18,6 +18,7 @@ from hyperlearn_pyg.cli.plan import plan_of
 from hyperlearn_pyg.cli.source import Source, load_source
 from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.distributed import Launch, ModalityParallel, ModalityPlan, local_data
+from hyperlearn_pyg.distributed.checkpoint import committed
 from hyperlearn_pyg.distributed.launch import TIMEOUT
 from hyperlearn_pyg.errors import InputError, ModalityError
 from hyperlearn_pyg.nn import HyperLearn
@@ -89,6 +90,8 @@ def run_job(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
 def _run(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
     if launch.world_size == 1 and job.replicas not in (None, 1):
         raise InputError(f"--replicas: one process has no ranks to share a modality (got {job.replicas})")
+    if job.resume and launch.first:
+        job.say("note:", f"the training goes on from '{committed(job.out / STATE_FOLDER)[0]}'")
     loaded = _in_turn(launch, job.load)
     for note in loaded.notes if launch.first else ():
         job.say("note:", note)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from torch.func import functional_call
 from torch.nn import Module, Parameter
 from torch_geometric.nn import norm
 
+from hyperlearn_pyg.distributed.launch import launched
 from hyperlearn_pyg.distributed.loads import Machine, ModalityLoad, modality_seconds
 from hyperlearn_pyg.distributed.plan import ModalityPlan
 from hyperlearn_pyg.distributed.planner import ModalityPlanner
@@ -169,6 +171,12 @@ def make_plan(
     together = dist.is_available() and dist.is_initialized()
     world = (mesh.size() if mesh is not None else dist.get_world_size(process_group)) if together else 1
     named = tuple(map(str, devices or ()))
+    if not together and launched() and not named:
+        raise ValueError(
+            f"a launcher started {os.environ['WORLD_SIZE']} processes, but there is no process group, so each would "
+            "train alone: put 'with connected():' (hyperlearn_pyg.distributed) around it, or call "
+            "torch.distributed.init_process_group() before"
+        )
     if world > 1 and named and len(named) != world:
         raise ValueError(f"'devices' must name one device a rank, {world} (got {len(named)})")
     places = world if world > 1 else max(1, len(named))

@@ -23,6 +23,7 @@ from hyperlearn_pyg.distributed.traffic import (
 )
 from hyperlearn_pyg.errors import did_you_mean
 
+_COUNTS = ("items", "edges", "parameters")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 #: Messages a step: rows, their gradients, the loss, the gradients of shared parameters.
 _MESSAGES = 4
@@ -243,10 +244,12 @@ class ModalityPlan:
             if self.devices:
                 row["devices"] = ", ".join(self.devices[rank] for rank in ranks)
             if self.loads:
-                for key in ("items", "edges", "parameters"):
-                    row[key] = f"{sum(getattr(self._loads[name], key) for name in group):,}"
+                count = {k: sum(getattr(self._loads[name], k) for name in group) for k in _COUNTS}
                 memory, seconds, sent = figures[number]
+                row |= {key: f"{value:,}" for key, value in count.items()}
                 row |= {"memory": as_size(memory), "step": f"{1000 * seconds:.2f} ms", "sent": as_size(sent)}
+                if not self._knows_data:
+                    row |= dict.fromkeys(("items", "edges", "step", "sent"), "?")
             out.append(row)
         return out
 
@@ -258,7 +261,12 @@ class ModalityPlan:
         lines.insert(1, "  ".join("-" * width for width in widths))
         mesh = f"{len(self.groups)} x {self.replicas} (modality x data)"
         lines.append(f"world size {self.world_size} = {mesh}, exchange {self.chosen_exchange}")
-        if self.loads:
+        empty = [rank for number, group in enumerate(self.groups) if not group for rank in self._ranks(number)]
+        if empty:
+            lines.append(f"ranks without a modality score tuples and no more: {', '.join(map(str, empty))}")
+        if self.loads and not self._knows_data:
+            lines.append("by the parameters alone; 'hyperlearn plan', or modality_loads(...), knows the data as well")
+        elif self.loads:
             m = self.machine
             lines.append(f"estimated step {1000 * max(self.seconds()):.2f} ms, imbalance {self.imbalance:.2f}")
             lines.append(
@@ -266,6 +274,11 @@ class ModalityPlan:
                 f"{m.network_bandwidth:.3g} B/s, latency {m.latency:.3g} s, {m.overhead:.3g} s an encoder"
             )
         return "\n".join(line.rstrip() for line in lines)
+
+    @property
+    def _knows_data(self) -> bool:
+        """Tell whether the loads were counted on data, without which most estimates mean nothing."""
+        return bool(self.relations) or any(load.items or load.width for load in self.loads)
 
     @cached_property
     def _loads(self) -> dict[str, ModalityLoad]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import json
@@ -7,6 +8,8 @@ import os
 import re
 import secrets
 import socket
+import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -81,6 +84,9 @@ class Ranks:
 
     def _meet(self, group: Any) -> None:
         """Make the groups of all ranks, and the board for their notes."""
+        if not _parting:
+            _parting.append(atexit.register(_part))
+        _met.add(self)
         mesh = self.mesh
         if mesh is not None and mesh.ndim == 1:
             group = mesh.get_group()
@@ -277,6 +283,26 @@ class Ranks:
         for group in self._used:
             with contextlib.suppress(RuntimeError, AttributeError):  # older torch: they close when the process ends
                 group.abort()
+
+
+#: Those that talk in this process.
+_met: weakref.WeakSet[Ranks] = weakref.WeakSet()
+_parting: list[Any] = []
+#: Seconds that gloo's threads are given to end before Python does.
+_PAUSE = 0.1
+
+
+def _part() -> None:
+    """Let go of all groups before Python ends.
+
+    A thread of gloo that drops what it has sent while Python is ending aborts the process (``terminate called without
+    an active exception``). Groups that nobody holds any more end their threads; the others get a moment.
+    """
+    for ranks in _met:
+        for wire in (ranks.world, ranks.control, ranks.row, ranks.data):
+            wire.group = None
+        ranks._used.clear()
+    time.sleep(_PAUSE)
 
 
 def _words(error: BaseException) -> str:

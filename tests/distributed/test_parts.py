@@ -370,3 +370,14 @@ def test_what_cannot_be_added_is_refused_on_all_ranks(ranks):
     assert one[2] == "'group' must be below 2, the number of groups of ranks (got 2)"
     assert one[3] == "Scorer has no add_modality that would take ['relations']"
     assert one[4].startswith("the ranks differ in 'plan': rank 0 has [['user'], ['film', 'tag', 'star']]")
+
+
+def test_ranks_that_nobody_joined_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    module = torch.nn.Module()
+    module.encoders = torch.nn.ModuleDict({"a": torch.nn.Linear(1, 1)})
+    module.encode = module.decode = lambda *_: torch.zeros(0)  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"started 2 processes, but there is no process group.*connected\(\)"):
+        ModalityParallel(module)
+    assert ModalityParallel(module, devices=["cpu"]).local == ["a"]

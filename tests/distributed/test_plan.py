@@ -64,7 +64,18 @@ def test_laws_of_every_plan(plan: ModalityPlan) -> None:
     assert plan.imbalance >= 1 - 1e-12
     if plan.world_size == 1:
         assert plan.bytes_sent() == [0]
-    assert len(str(plan).splitlines()) == len(plan.groups) + (5 if plan.loads else 3)
+    known = any(load.items or load.width for load in plan.loads) or bool(plan.relations)
+    below = (() in plan.groups) + (bool(plan.loads) + known if plan.loads else 0)
+    assert len(str(plan).splitlines()) == len(plan.groups) + 3 + below
+
+
+def test_a_table_shows_no_figure_that_means_nothing() -> None:
+    by_parameters = [ModalityLoad(name, parameters=9, seconds=1.0) for name in ("user", "film")]
+    plan = ModalityPlan([["user"], ["film"], []], loads=by_parameters)
+    assert [row["step"] for row in plan.rows()] == ["?"] * 3
+    assert "ranks without a modality score tuples and no more: 2" in str(plan)
+    assert "by the parameters alone" in str(plan)
+    assert "estimated step" not in str(plan)
 
 
 def test_ranks_are_those_of_a_mesh() -> None:

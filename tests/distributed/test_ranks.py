@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from hyperlearn_pyg.distributed import ModalityParallel, _board
+from hyperlearn_pyg.distributed import ranks as ranks_module
 from hyperlearn_pyg.distributed.plan import ModalityPlan
 from hyperlearn_pyg.distributed.ranks import Ranks
 from hyperlearn_pyg.errors import ParallelError, RankLostError
@@ -364,3 +365,18 @@ def test_processes_end_promptly(tmp_path: Path, kind: str, limit: float) -> None
     assert "ZeroDivisionError: broken on purpose" in text if kind == "raise" else "lost rank 0" in text
     (struck,) = faults.hits(tmp_path).values()
     assert ended - struck < limit + 12
+
+
+def ended(rank: int, world_size: int) -> tuple[list[Any], float]:
+    model = ModalityParallel(toy(), TWO, seed=5)
+    losses(model, "ab")
+    began = time.monotonic()
+    ranks_module._part()
+    wires = (model.ranks.world, model.ranks.control, model.ranks.row, model.ranks.data)
+    return [wire.group for wire in wires], time.monotonic() - began
+
+
+def test_groups_are_let_go_before_python_ends(ranks: Any) -> None:
+    for groups, seconds in ranks.run(ended, 2):
+        assert groups == [None] * 4
+        assert seconds >= ranks_module._PAUSE
