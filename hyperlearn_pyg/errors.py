@@ -30,6 +30,10 @@ class NonFiniteError(ParallelError):
     """NaN or infinite numbers in a step; nobody took it, and the ranks are still in step."""
 
 
+class RanksDifferError(ValueError):
+    """The ranks differ in what must be the same; raised by all of them at the same place, and they can go on."""
+
+
 class InputError(ValueError):
     """Bad input that a user can mend: the command line prints its text alone and ends with exit code 2."""
 

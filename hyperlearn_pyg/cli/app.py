@@ -219,7 +219,11 @@ def plan_command(
     split: Annotated[str | None, typer.Option(help="Split of ml-100k: u1 ... u5, ua, ub.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Show which rank would hold which modality, and what that costs; nothing is trained."""
+    """Show which rank would hold which modality, and what that costs; nothing is trained.
+
+    edges: those that the encoders of the preset read. step: modelled time of a step. sent: bytes that a rank sends in
+    a step. imbalance: time of the slowest group over the mean.
+    """
     loaded = load_source(source, root, split, model=_given(preset=preset, rank=rank))
     for note in loaded.notes:
         _note("note:", note)

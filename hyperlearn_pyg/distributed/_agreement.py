@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hyperlearn_pyg.distributed._share import Table
+from hyperlearn_pyg.errors import RanksDifferError
 
 if TYPE_CHECKING:
     from hyperlearn_pyg.distributed.ranks import Ranks
@@ -19,10 +20,6 @@ _WAYS = {
     "seed": "call torch.manual_seed with one number on every rank, or pass seed=",
     "mode": "call train() or eval() on every rank",
 }
-
-
-class RanksDifferError(ValueError):
-    """The ranks differ in what must be the same; raised by all of them at the same place."""
 
 
 def agree(ranks: Ranks, values: Mapping[str, Any]) -> None:

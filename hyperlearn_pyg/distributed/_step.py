@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import Parameter
 
-from hyperlearn_pyg.distributed._agreement import RanksDifferError, compare, tables_to_tell, tables_told
+from hyperlearn_pyg.distributed._agreement import compare, tables_to_tell, tables_told
 from hyperlearn_pyg.distributed._faults import Fault, describe_fault, name_straggler, raise_together
 from hyperlearn_pyg.distributed._share import Share, Table, digest, make_share, to_device
 from hyperlearn_pyg.distributed.exchange import exchange_rows, gather_values, sum_grads
+from hyperlearn_pyg.errors import RanksDifferError
 from hyperlearn_pyg.ops.seeds import name_seed, seeded
 from hyperlearn_pyg.typing import TupleBatch
 

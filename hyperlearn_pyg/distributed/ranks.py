@@ -19,11 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from hyperlearn_pyg.distributed._agreement import RanksDifferError
 from hyperlearn_pyg.distributed._board import Board, served
 from hyperlearn_pyg.distributed.plan import ModalityPlan
 from hyperlearn_pyg.distributed.wire import CommStats, Wire
-from hyperlearn_pyg.errors import ParallelError, RankLostError
+from hyperlearn_pyg.errors import ParallelError, RankLostError, RanksDifferError
 
 
 class Ranks:
