@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,7 +87,15 @@ class Learner:
 
     def _metrics(self, model: HyperLearn) -> dict[str, float]:
         found = evaluate(model, self.data, "test", ranking_tuples=RANKED)["relations"]
-        return {f"{relation} {key}": value for relation, own in found.items() for key, value in own.items()}
+        return _flat(found)
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, float]:
+    """Return the numbers of nested metrics, by the names on the way to them."""
+    out: dict[str, float] = {}
+    for key, value in values.items():
+        out |= _flat(value, f"{before}{key} ") if isinstance(value, Mapping) else {f"{before}{key}": value}
+    return out
 
 
 def _as_type(data: MultiModalHeteroData, kind: torch.dtype) -> MultiModalHeteroData:
