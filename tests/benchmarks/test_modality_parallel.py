@@ -12,18 +12,6 @@ from _spread import Trainer, Workload, ring
 TOY = Workload(items=30, entries=200, batch=32, rank=4, hidden=4, features=3)
 
 
-class Raises:
-    """A rank that cannot do what it is asked."""
-
-    def __init__(self, rank: int, size: int) -> None:
-        self.rank = rank
-
-    def measure(self) -> int:
-        if self.rank:
-            raise ValueError("not today")
-        return self.rank
-
-
 @pytest.fixture(scope="module")
 def two() -> Iterator[World]:
     with World(2, Trainer, TOY) as world:
@@ -61,8 +49,9 @@ def test_a_rank_takes_its_last_step_again_alone(two):
 
 
 def test_what_a_rank_raises_comes_back_with_its_number():
-    with World(2, Raises) as world, pytest.raises(RuntimeError, match=r"(?s)rank 1 of 2.*not today"):
-        world.ask("measure")
+    # rank 0 is range(0, 2), rank 1 is range(1, 2): what a rank is made of must be found by its process
+    with World(2, range) as world, pytest.raises(RuntimeError, match=r"(?s)rank 1 of 2.*0 is not in range"):
+        world.ask("index", 0)
 
 
 def test_a_number_is_judged_by_must_and_goal():

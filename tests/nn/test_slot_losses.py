@@ -48,7 +48,7 @@ def naive(
     decoder: CPDecoder, rows: list[Tensor], index: Tensor, weight: Tensor | None, pools: list[list[int]]
 ) -> float:
     """Loop over tuples, slots and the distinct candidates of each, the own item among them."""
-    columns, total = decoder.all_columns([row.detach() for row in rows]), 0.0
+    columns, total = [column.detach() for column in decoder.all_columns(rows)], 0.0
 
     def score(items: list[int]) -> float:
         return float(torch.stack([c[i] for c, i in zip(columns, items, strict=True)]).prod(0).sum()) + 0.3
