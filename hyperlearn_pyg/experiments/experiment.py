@@ -54,11 +54,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a metric must reach, and what it is hoped to reach; decided on the first row of an experiment."""
+    """What a metric of a row must reach, and what it is hoped to reach; the first row where none is named."""
 
     metric: str
     must: float | None = None
     goal: float | None = None
+    row: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +70,13 @@ class Quoted:
         name: whose.
         values: metric -> figure.
         source: where it is printed.
+        kind: ``"published"``; or ``"floor"`` for one that was measured elsewhere in this project.
     """
 
     name: str
     values: Mapping[str, float]
     source: str
+    kind: str = "published"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ class Experiment:
         load: reads the data set; given the folder that holds all data sets.
         split: sets the masks for a seed, where none are published.
         split_note: how test and validation are drawn, in words.
-        rows: the models; targets are decided on the first.
+        rows: the models; targets are decided on the first, unless they name another.
         measures: what is scored.
         metrics: the columns of the table; the first one is plotted.
         lower: the metrics that are to be low.

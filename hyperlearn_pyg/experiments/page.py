@@ -13,8 +13,10 @@ from hyperlearn_pyg.experiments.results import KIND, markdown
 
 _HEAD = """# Results
 
-Every table beside its floors: what counting gives without a model, and what others print (marked *published*, not measured here). This page is made from the JSON files in `benchmarks/results/`, the latest of each
-experiment, by `hyperlearn bench --page docs/reference/results.md`; `hyperlearn bench NAME` runs one anew. What is below its must says so.
+Every table beside its floors: what counting gives without a model, and what others print (marked *published*, not
+measured here). This page is made from the JSON files in `benchmarks/results/`, the latest of each experiment, by
+`hyperlearn bench --page docs/reference/results.md`; `hyperlearn bench NAME` runs one anew. What is below its must says
+so.
 """
 
 

@@ -52,7 +52,7 @@ def table_lines(experiment: Experiment, found: Found) -> list[Line]:
             lines.append(Line(name, "floor" if floor else "measured", values, costs, note))
     for quoted in experiment.quoted:
         values = {m: [v] for m, v in quoted.values.items()}
-        lines.append(Line(quoted.name, "published", values, {}, quoted.source))
+        lines.append(Line(quoted.name, quoted.kind, values, {}, quoted.source))
     return lines
 
 
@@ -62,14 +62,14 @@ def _costs(parts: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def verdicts(experiment: Experiment, found: Found) -> list[dict[str, Any]]:
-    """Tell for each target what the first row reached."""
+    """Tell for each target what its row reached."""
     out = []
-    parts = found.get(experiment.rows[0].name, [])
     for target in experiment.targets:
-        scores = [part["test"][experiment.rows[0].name][target.metric] for part in parts]
+        row = target.row or experiment.rows[0].name
+        scores = [part["test"][row][target.metric] for part in found.get(row, [])]
         mean = statistics.fmean(scores) if scores else math.nan
         sign = -1 if target.metric in experiment.lower else 1
-        told = {"metric": target.metric, "mean": mean, "seeds": len(scores), **asdict(target)}
+        told = {"metric": target.metric, "mean": mean, "seeds": len(scores), **asdict(target), "row": row}
         for level in ("must", "goal"):
             wanted = getattr(target, level)
             told[f"{level}_met"] = None if wanted is None or not scores else bool(sign * (mean - wanted) >= 0)
@@ -142,9 +142,10 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def _cells(line: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    digits = 3 if line["kind"] == "published" else 4
+    quoted = not line["costs"] and line["note"]
+    digits = 3 if quoted else 4
     cells = [spread(line["values"].get(metric, []), digits) for metric in metrics]
-    count = "" if line["kind"] == "published" else str(max((len(v) for v in line["values"].values()), default=0))
+    count = "" if quoted else str(max((len(v) for v in line["values"].values()), default=0))
     costs = [f"{statistics.fmean(c):.0f}" if (c := line["costs"].get(k)) else "" for k in ("cpu_seconds", "peak_mib")]
     return [line["name"], line["kind"], *cells, count, *costs]
 
@@ -159,8 +160,7 @@ def _told(content: Mapping[str, Any]) -> list[str]:
                 levels.append(f"{level} {told[level]:.3f}: {met}")
         short = told["seeds"] < content["seeds_asked"]
         seeds = f" ({told['seeds']} of {content['seeds_asked']} seeds)" if short else ""
-        first = next((line["name"] for line in content["lines"] if line["kind"] == "measured"), "first row")
-        out.append(f"{told['metric']} of {first}: {told['mean']:.4f}{seeds}; {', '.join(levels)}.")
+        out.append(f"{told['metric']} of {told['row']}: {told['mean']:.4f}{seeds}; {', '.join(levels)}.")
     return out
 
 

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data.tuples import tuple_ids
 from hyperlearn_pyg.errors import InputError
 
 #: Names the folder that holds the data sets.
@@ -50,3 +53,13 @@ def results_folder() -> Path:
     """Return where results go unless told otherwise: that of a checkout, or ``results`` here."""
     checkout = ROOT / "benchmarks" / "results"
     return checkout if checkout.is_dir() else Path("results")
+
+
+def distinct(data: MultiModalHeteroData, relation: str) -> MultiModalHeteroData:
+    """Return the data with each tuple of a relation once: the first of equal ones."""
+    view = data.relation(relation)
+    number = tuple_ids(view.index, view.sizes)
+    order = number.argsort(stable=True)
+    new = torch.ones(len(order), dtype=torch.bool)
+    new[1:] = number[order][1:] != number[order][:-1]
+    return data.hyperedge_subgraph({relation: order[new].sort().values})
