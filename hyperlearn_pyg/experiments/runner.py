@@ -20,8 +20,7 @@ from hyperlearn_pyg.experiments.parts import Parts
 from hyperlearn_pyg.experiments.results import write_results
 from hyperlearn_pyg.experiments.sources import data_root
 from hyperlearn_pyg.nn import HyperLearn
-from hyperlearn_pyg.training import TrainConfig, fit
-from hyperlearn_pyg.training.loop import FitResult
+from hyperlearn_pyg.training import FitResult, TrainConfig, fit
 
 #: Where the pieces lie below the folder of the results, and what the floors are called among them.
 PARTS, FLOORS = "parts", "floors"
@@ -37,7 +36,7 @@ class Options:
         out: folder of the results.
         data: folder of the data sets; see :func:`~hyperlearn_pyg.experiments.sources.data_root`.
         seeds: number of seeds; that of the experiment where absent.
-        rows: the rows to run; all where absent.
+        rows: the rows to run; all where absent. What is there of others stays in the table.
         minutes: no row of a further seed is begun after so many minutes.
         quick: a few steps of a tiny model and one seed: shows that an experiment runs, and nothing of its worth.
         device: as in ``TrainConfig``.
@@ -86,10 +85,9 @@ def run(experiment: Experiment, options: Options) -> list[Path]:
     job = _Job(experiment, parts, options, at["revision"])
     for seed in range(seeds):
         for row in (None, *experiment.rows):
-            if row is None or options.rows is None or row.name in options.rows:
-                part = job.part(row, seed)
-                if part is not None:
-                    found.setdefault(FLOORS if row is None else row.name, []).append(part)
+            part = job.part(row, seed)
+            if part is not None:
+                found.setdefault(FLOORS if row is None else row.name, []).append(part)
     return write_results(experiment, found, at, options.out, seeds=seeds, quick=options.quick)
 
 
@@ -104,10 +102,11 @@ class _Job:
     loaded: MultiModalHeteroData | None = None
 
     def part(self, row: Row | None, seed: int) -> dict[str, Any] | None:
-        """Return a piece, made now or before; None where the time is over."""
+        """Return a piece, made now or before; None where it is not asked for or the time is over."""
         name, mark = FLOORS if row is None else row.name, fingerprint(self.experiment, row, self.options.quick)
         part = self.parts.read(name, seed, mark)
-        if part is not None or self.options.spent:
+        asked = row is None or self.options.rows is None or row.name in self.options.rows
+        if part is not None or self.options.spent or not asked:
             return part
         with measured() as load_cost:
             data = self._data(seed)

@@ -35,6 +35,9 @@ class WordEncoder(Module):
         dropout: dropout probability of the sums.
     """
 
+    index: Tensor
+    value: Tensor
+
     def __init__(self, weights: csr_matrix, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
         table = weights.tocoo()
@@ -47,8 +50,7 @@ class WordEncoder(Module):
 
     def forward(self, num_items: int) -> Tensor:
         """Return the vectors ``[N, C]``."""
-        incidence: Any = self.index
-        words = Incidence(incidence, self.size, validate=False)
+        words = Incidence(self.index, self.size, validate=False)
         out: Tensor = spmm(words, self.weight, self.value)
         return F.dropout(out, self.dropout, self.training)
 
