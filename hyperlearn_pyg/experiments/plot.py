@@ -37,7 +37,7 @@ def save_plot(content: Mapping[str, Any], path: Path) -> None:
         low, high = min(every), max(every)
         room = (high - low) * 0.15 or 0.05
         axes.set_xlim(max(0.0, low - 2 * room), high + room)
-        axes.legend(fontsize="small", loc="lower right")
+        figure.legend(fontsize="small", loc="outside lower center", ncols=5)
     axes.set_yticks(range(len(lines)), [line["name"] for line in lines], fontsize="small")
     axes.invert_yaxis()
     axes.set_xlabel(metric)

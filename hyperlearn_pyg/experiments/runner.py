@@ -117,7 +117,7 @@ class _Job:
         main = self.experiment.metrics[0]
         self.options.say(
             f"{self.experiment.name}, seed {seed}, {name}: "
-            + ", ".join(f"{n} {m.get(main, math.nan):.4f}" for n, m in values["test"].items())
+            + ", ".join(f"{main} {m[main]:.4f} of {n}" for n, m in values["test"].items() if main in m)
             + f" ({cost.seconds:.0f} s)"
         )
         return self.parts.write(name, seed, mark, values)
