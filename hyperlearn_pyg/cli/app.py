@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperlearn_pyg import __version__, _optional
+from hyperlearn_pyg.cli.bench import bench
 from hyperlearn_pyg.cli.job import Job, OtherRankError, run_job
 from hyperlearn_pyg.cli.plan import make_plan
 from hyperlearn_pyg.cli.predict import predict_file
@@ -265,6 +266,27 @@ def neighbors_command(
         table.add_row(Text(loaded.ids[target][i]), *name, f"{score:.4f}")
     _out.print(f"{target} nearest to {modality} {loaded.names[modality][at]}", markup=False, highlight=False)
     _out.print(table)
+
+
+@app.command("bench")
+@_clear_errors
+def bench_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Experiments, or 'all'; they are listed if left out.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of seeds; that of the experiment if left out.", min=1)
+    ] = None,
+    row: Annotated[list[str] | None, typer.Option(help="Run this row alone; may be repeated.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data sets; else that of HYPERLEARN_DATA.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Begin nothing more after so many minutes.", min=0)] = None,
+    device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1' ...")] = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="A few steps only, to see that it runs.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Write the results page from the files in --out.")] = None,
+) -> None:
+    """Run experiments on real data: floors, models, what is published; JSON, a table and a plot."""
+    bench(names or [], seeds, row, data, out, minutes, device, quick, page, lambda line: _say(line))
 
 
 @app.command("init")

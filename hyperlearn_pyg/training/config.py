@@ -32,6 +32,8 @@ class TrainConfig:
         val_kind: how they are drawn: ``"tuple"``, ``"item"``, ``"share"``, ``"time"``, or ``"like_test"``, as the test
             entries of each relation were; see :func:`hold_out`.
         val_modality: whose items, by item and by share; as those of the test where absent.
+        val_metric: what chooses the epoch for 0/1 relations: ``"auc"``, or ``"mrr"``, the filtered MRR of all slots
+            over a thousand validation entries. Relations with values go by their RMSE.
         refit: after the best epoch is chosen, train again from the start on all training entries, held-out ones
             included, for that number of epochs.
         seed: seed of the held-out entries, targets, negatives and dropout.
@@ -54,6 +56,7 @@ class TrainConfig:
     val_fraction: float = 0.1
     val_kind: str = "tuple"
     val_modality: str | None = None
+    val_metric: str = "auc"
     refit: bool = False
     seed: int = 0
     device: str = "auto"
@@ -87,6 +90,8 @@ class TrainConfig:
                 f"train.val_kind: expected one of {list(kinds)} (got {self.val_kind!r})"
                 + did_you_mean(str(self.val_kind), kinds)
             )
+        if self.val_metric not in ("auc", "mrr"):
+            raise InputError(f"train.val_metric: expected 'auc' or 'mrr' (got {self.val_metric!r})")
         if self.amp not in ("auto", "on", "off"):
             raise InputError(f"train.amp: expected 'auto', 'on' or 'off' (got {self.amp!r})")
 

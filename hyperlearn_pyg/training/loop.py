@@ -39,6 +39,8 @@ from hyperlearn_pyg.training.steps import Batch, epoch_plan, hold_out
 
 #: The splits whose entries each phase trains on: selection, refit.
 PHASES = (("train",), KNOWN)
+#: So many validation entries are ranked where the epoch is chosen by rank.
+_RANKED = 1000
 
 
 def fit(
@@ -262,12 +264,14 @@ class _Trainer:
         """Score the held-out entries with the weights to keep; remember the best."""
         at = self.at
         self._swap_average()
-        metrics = self.parallel.evaluate(self.model, self.data, inputs, "val", known=KNOWN, seed=self.config.seed)
+        config = self.config
+        options = {"known": KNOWN, "seed": config.seed, "ranking_tuples": _RANKED if config.val_metric == "mrr" else 0}
+        metrics = self.parallel.evaluate(self.model, self.data, inputs, "val", **options)
         if not metrics:  # nothing to choose by: the last epoch is the best
             at.result.best_epoch = at.epoch
         else:
             row.update(flat_metrics(metrics))
-            score = _score(metrics, self.data)
+            score = _score(metrics, self.data, config.val_metric)
             at.since_best += 1
             if score < at.best_score or not at.has_best:
                 at.best_score, at.since_best, at.has_best, at.result.best_epoch = score, 0, True, at.epoch
@@ -326,16 +330,20 @@ def _held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHete
         raise InputError(f"train.val_kind = {config.val_kind!r}: {error}") from error
 
 
-def flat_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Name the validation metrics of a history row: those of the first relation, then of each if there are several."""
-    row = {f"val_{key}": value for key, value in next(iter(metrics.values())).items()}
-    if len(metrics) > 1:
-        row.update({f"val_{name}_{key}": value for name, own in metrics.items() for key, value in own.items()})
+def flat_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Name the validation metrics of a history row: those of the first relation, then of each if there are several.
+
+    Those of single slots are left out.
+    """
+    plain = {n: {k: v for k, v in own.items() if not isinstance(v, Mapping)} for n, own in metrics.items()}
+    row = {f"val_{key}": value for key, value in next(iter(plain.values())).items()}
+    if len(plain) > 1:
+        row.update({f"val_{name}_{key}": value for name, own in plain.items() for key, value in own.items()})
     return row
 
 
-def _score(metrics: Mapping[str, Mapping[str, float]], data: MultiModalHeteroData) -> float:
-    """Mean over relations of what is to be lowered: error in units of the values' deviation, or 1 - AUC."""
+def _score(metrics: Mapping[str, Mapping[str, float]], data: MultiModalHeteroData, link_metric: str = "auc") -> float:
+    """Mean over relations of what is to be lowered: error in units of the values' deviation, or one less the metric."""
     parts = []
     for name, values in metrics.items():
         if "rmse" in values:
@@ -343,7 +351,7 @@ def _score(metrics: Mapping[str, Mapping[str, float]], data: MultiModalHeteroDat
             spread = float(value.std()) if value.numel() > 1 else 1.0
             parts.append(values["rmse"] / (spread or 1.0))
         else:
-            parts.append(1 - values["auc"])
+            parts.append(1 - values[link_metric])
     score = statistics.fmean(parts)
     return score if math.isfinite(score) else math.inf
 

@@ -151,7 +151,7 @@ class Parallel(Protocol):
         ...
 
     def evaluate(
-        self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, *, known: Sequence[str], seed: int
+        self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, **options: Any
     ) -> dict[str, dict[str, float]]:
         """Return the metrics of each relation, the same on every rank, as ``evaluate_inputs`` gives them."""
         ...
@@ -200,10 +200,10 @@ class Alone:
         return text
 
     def evaluate(
-        self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, *, known: Sequence[str], seed: int
+        self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, **options: Any
     ) -> dict[str, dict[str, float]]:
         """See :class:`Parallel`."""
-        return evaluate_inputs(model, data, inputs, split, known=known, seed=seed)
+        return evaluate_inputs(model, data, inputs, split, **options)
 
     def writer(self, folder: Path) -> checkpoint.CheckpointWriter:
         """See :class:`Parallel`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Spread:
         return next((told for told in self.model.ranks.tell(text) if told is not None), None)
 
     def evaluate(
-        self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, *, known: Sequence[str], seed: int
+        self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, **options: Any
     ) -> dict[str, dict[str, float]]:
         """See :class:`Parallel`. Rank 0 scores, from the tables of all."""
         factors = self.model.gather_factors(inputs)
@@ -80,7 +80,7 @@ class Spread:
         if factors is not None:
             decoders = _on_cpu(self.model.module)
             with self.model.guard():
-                metrics = evaluate_factors(decoders, data, factors, split, known=known, seed=seed)
+                metrics = evaluate_factors(decoders, data, factors, split, **options)
         told: dict[str, dict[str, float]] = self.model.ranks.tell(metrics)[0]
         return told
 

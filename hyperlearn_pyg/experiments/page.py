@@ -1,0 +1,52 @@
+"""The results page of the documentation, made from the files of results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hyperlearn_pyg._io import atomic_path
+from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.experiments.registry import EXPERIMENTS
+from hyperlearn_pyg.experiments.results import KIND, markdown
+
+_HEAD = """# Results
+
+Every table beside its floors: what counting gives without a model, and what others print (marked *published*, not
+measured here). This page is made from the JSON files in `benchmarks/results/`, the latest of each experiment, by
+`hyperlearn bench --page docs/reference/results.md`; `hyperlearn bench NAME` runs one anew. What is below its must says
+so.
+"""
+
+
+def write_page(results: Path, page: Path) -> None:
+    """Write the results page.
+
+    Args:
+        results: the folder of the JSON files that ``hyperlearn bench`` wrote.
+        page: the Markdown file.
+
+    Raises:
+        InputError: a file is damaged, or there is none.
+    """
+    latest = read_latest(results)
+    if not latest:
+        raise InputError(f"--page: no results of experiments in '{results}': run one with 'hyperlearn bench NAME'")
+    order = [*EXPERIMENTS, *(name for name in latest if name not in EXPERIMENTS)]
+    chapters = [f"## {latest[n]['title']}\n\n`{n}`. {markdown(latest[n])}" for n in order if n in latest]
+    with atomic_path(page) as path:
+        path.write_text("\n".join([_HEAD, *chapters]), encoding="utf-8")
+
+
+def read_latest(results: Path) -> dict[str, dict[str, Any]]:
+    """Return the latest results of each experiment, by name; quick runs are passed over."""
+    latest: dict[str, dict[str, Any]] = {}
+    for path in sorted(results.glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"'{path}' is damaged: {error}") from error
+        if isinstance(content, dict) and content.get("kind") == KIND and not content["quick"]:
+            latest[content["experiment"]] = content
+    return latest

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from hyperlearn_pyg.experiments import EXPERIMENTS
+
+
+def test_experiments_are_listed(cli):
+    ended = cli("bench")
+    assert ended.code == 0
+    for name in EXPERIMENTS:
+        assert f"{name}: " in ended.out
+
+
+def test_quick_run_and_faults(cli, data_dir, tmp_path):
+    data = data_dir("dhne").parent
+    options = ("--row", "pairs and biases", "--quick", "--data", data, "--out", tmp_path, "--device", "cpu")
+    ended = cli("bench", "dhne-gps", *options)
+    assert (ended.code, ended.err) == (0, "")
+    assert len(list(tmp_path.glob("*-dhne-gps-quick.*"))) == 3
+    assert "pairs and biases" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing",), "there is no experiment 'nothing'"),
+        (("all", "--row", "x"), "name the one experiment"),
+        (("dhne-gps", "--data", "nowhere"), "there is no folder 'dhne'"),
+        (("--page", "page.md", "--out", "nowhere"), "no results of experiments"),
+    ],
+)
+def test_faults(cli, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    ended = cli("bench", *arguments, *(() if "--out" in arguments else ("--out", "results")))
+    assert ended.code == 2
+    assert message in ended.err.replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.experiments import run
+from hyperlearn_pyg.experiments import runner as module
+from hyperlearn_pyg.experiments.page import read_latest, write_page
+from hyperlearn_pyg.experiments.runner import Options
+
+
+@pytest.fixture(scope="module")
+def done(toy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    said: list[str] = []
+    return run(toy(), Options(out=out, device="cpu", say=said.append)), out, said
+
+
+def test_every_row_and_seed_is_run_and_kept(done):
+    paths, out, said = done
+    assert [path.suffix for path in paths] == [".json", ".md", ".png"]
+    assert all(path.stat().st_size > 0 for path in paths)
+    parts = sorted(path.name for path in (out / "parts" / "toy").iterdir())
+    assert parts == sorted(f"{row}-{seed}.json" for row in ("floors", "pairs", "CP-alone") for seed in (0, 1))
+    assert len(said) == 6
+    content = json.loads(paths[0].read_text(encoding="utf-8"))
+    measured = {line["name"]: line for line in content["lines"] if line["kind"] == "measured"}
+    assert list(measured) == ["pairs", "CP, alone"]
+    for line in measured.values():
+        assert all(0 <= value <= 1 for value in line["values"]["auc"] + line["values"]["mrr"])
+        assert len(line["values"]["auc"]) == len(line["costs"]["cpu_seconds"]) == 2
+        assert min(line["costs"]["cpu_seconds"]) > 0
+    assert {"item counts", "pair counts", "naive Bayes"} <= {
+        x["name"] for x in content["lines"] if x["kind"] == "floor"
+    }
+
+
+def test_the_table_tells_measured_from_published_and_met_from_not_met(done):
+    text = done[0][1].read_text(encoding="utf-8")
+    assert "| theirs | published | 0.900 |  |  |  |  |" in text
+    assert "must 0.000: met, goal 2.000: **not met**." in text
+    assert "mrr of CP, alone" in text
+    assert "* theirs: a paper" in text
+
+
+def test_what_is_done_is_not_done_again_and_other_settings_are(toy, done, tmp_path, monkeypatch):
+    trained = []
+    fitted = module._fitted
+    monkeypatch.setattr(module, "_fitted", lambda row, *rest: (trained.append(row.name), fitted(row, *rest))[1])
+    before = [path.read_bytes() for path in sorted((done[1] / "parts" / "toy").iterdir())]
+    run(toy(), Options(out=done[1], device="cpu", say=lambda line: None))
+    assert trained == []
+    assert before == [path.read_bytes() for path in sorted((done[1] / "parts" / "toy").iterdir())]
+    copytree(done[1], tmp_path / "copy")
+    paths = run(toy(lr=0.02), Options(out=tmp_path / "copy", device="cpu", seeds=1, rows=["pairs"], say=print))
+    assert trained == ["pairs"]
+    lines = json.loads(paths[0].read_text(encoding="utf-8"))["lines"]
+    assert [line["name"] for line in lines if line["kind"] == "measured"] == [
+        "pairs"
+    ]  # the other row is of other settings
+
+
+def test_a_seed_gives_the_same_scores_and_the_data_of_the_next_one_is_another(toy, done, tmp_path):
+    run(toy(), Options(out=tmp_path, device="cpu", rows=["pairs"], say=lambda line: None))
+    parts = [json.loads((tmp_path / "parts" / "toy" / f"pairs-{seed}.json").read_text()) for seed in (0, 1)]
+    kept = [json.loads((done[1] / "parts" / "toy" / f"pairs-{seed}.json").read_text()) for seed in (0, 1)]
+    assert [part["test"] for part in parts] == [part["test"] for part in kept]
+    assert parts[0]["test"] != parts[1]["test"]
+
+
+def test_no_time_is_no_result_but_says_so(toy, tmp_path):
+    paths = run(toy(), Options(out=tmp_path, device="cpu", minutes=-1, say=lambda line: None))
+    assert not (tmp_path / "parts").exists()
+    assert "must 0.000: not run" in paths[1].read_text(encoding="utf-8")
+
+
+def test_quick_says_that_it_tells_nothing_and_stays_off_the_page(toy, tmp_path):
+    paths = run(toy(), Options(out=tmp_path, device="cpu", quick=True, say=lambda line: None))
+    assert "A quick run" in paths[1].read_text(encoding="utf-8")
+    assert read_latest(tmp_path) == {}
+    with pytest.raises(InputError, match="no results of experiments"):
+        write_page(tmp_path, tmp_path / "page.md")
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_faults_are_told(toy, tmp_path):
+    with pytest.raises(InputError, match=r"has no row 'pair'.*pairs"):
+        run(toy(), Options(out=tmp_path, rows=["pair"]))
+    folder = tmp_path / "parts" / "toy"
+    folder.mkdir(parents=True)
+    Path(folder, "floors-0.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"floors-0.json' is damaged.*delete it"):
+        run(toy(), Options(out=tmp_path))
+
+
+def test_the_page_takes_the_latest_results(done, tmp_path):
+    paths = done[0]
+    content = json.loads(paths[0].read_text(encoding="utf-8"))
+    (tmp_path / "2001-01-01-toy.json").write_text(json.dumps({**content, "title": "old"}), encoding="utf-8")
+    (tmp_path / "2001-01-02-toy.json").write_text(json.dumps({**content, "title": "new"}), encoding="utf-8")
+    (tmp_path / "2001-01-03-other.json").write_text("[1]", encoding="utf-8")
+    write_page(tmp_path, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "## new" in page
+    assert "## old" not in page
+    assert "revision" in page
