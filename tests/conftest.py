@@ -15,6 +15,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; processe
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_configure() -> None:
+    """Let torch repeat a warning that it gives once a process: which test meets it must not depend on the order."""
+    import torch
+
+    torch.set_warn_always(True)
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share the suite among as many processes as there are cores (4 at most); chosen files run in this one."""
     chosen = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
