@@ -6,7 +6,6 @@ import ctypes
 import datetime
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -18,12 +17,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from hyperlearn_pyg._io import atomic_path
-from hyperlearn_pyg.training.run import versions
+from hyperlearn_pyg.experiments.cost import place
 
 RESULTS = Path(__file__).resolve().parent / "results"
 #: Settings of the allocator: as it comes, and with large temporaries kept instead of given back and faulted in again.
@@ -79,17 +77,7 @@ def spread(values: Sequence[float], digits: int = 4) -> str:
 
 def environment() -> dict[str, Any]:
     """Return what the numbers depend on: processor, cores, threads, load, versions, revision."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
-        "memory_gib": _memory_gib(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": platform.platform(terse=True),
-        "revision": _revision(),
-        "versions": versions(),
-    }
+    return place()
 
 
 def interleave(steps: Mapping[str, Callable[[], Any]], rounds: int, *, warmup: int = 1) -> dict[str, list[float]]:
@@ -235,32 +223,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"cannot be written as JSON: {type(value).__name__}")
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _revision() -> str | None:
-    """Return the revision of the checkout, marked where the package or the benchmarks differ from it."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        git = ["git", "-C", str(root)]
-        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        own = ["hyperlearn_pyg", "benchmarks/*.py"]
-        changed = subprocess.run([*git, "status", "--porcelain", *own], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")

@@ -237,3 +237,22 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest intact checkpoint and its manifest."""
+    faults = []
+    committed = False
+    for directory in directories(folder):
+        try:
+            manifest = read_manifest(directory)
+            check_files(directory, manifest)
+        except (InputError, OSError) as error:
+            warnings.warn(f"checkpoint left out: {error}", stacklevel=4)
+            faults.append(str(error))
+            committed = committed or (directory / COMMIT).exists()
+        else:
+            return directory, manifest
+    if committed:
+        raise InputError("no checkpoint is intact, start anew in another folder: " + "; ".join(faults))
+    return None

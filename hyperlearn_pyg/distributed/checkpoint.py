@@ -309,27 +309,8 @@ def load_latest(folder: str | os.PathLike[str], names: Iterable[str] | None = No
     Raises:
         InputError: there are committed checkpoints, but none is intact; or it holds no tensor of such a name.
     """
-    found = _newest(Path(folder))
+    found = disk.newest(Path(folder))
     return None if found is None else _read(*found, names)
-
-
-def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest intact checkpoint and its manifest."""
-    faults = []
-    committed = False
-    for directory in disk.directories(folder):
-        try:
-            manifest = disk.read_manifest(directory)
-            disk.check_files(directory, manifest)
-        except (InputError, OSError) as error:
-            warnings.warn(f"checkpoint left out: {error}", stacklevel=3)
-            faults.append(str(error))
-            committed = committed or (directory / disk.COMMIT).exists()
-        else:
-            return directory, manifest
-    if committed:
-        raise InputError("no checkpoint is intact, start anew in another folder: " + "; ".join(faults))
-    return None
 
 
 def newest(folder: str | os.PathLike[str]) -> Path | None:
@@ -343,7 +324,7 @@ def newest(folder: str | os.PathLike[str]) -> Path | None:
     Raises:
         InputError: there are committed checkpoints, but none is intact.
     """
-    found = _newest(Path(folder))
+    found = disk.newest(Path(folder))
     return None if found is None else found[0]
 
 

@@ -319,8 +319,6 @@ class ModalityParallel(Held):
         agree(self.ranks, _parts.to_agree(self.module, self.names, plan, self.ranks.row.dtype))
         return self.train(self.training)
 
-    # ------------------------------------------------------------------ gathering and saving
-
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the state of this rank, by the names of the plain module; :meth:`full_state_dict` has all."""
         return self.module.state_dict(*args, **kwargs)
