@@ -28,7 +28,7 @@ def test_every_layer_is_timed_and_judged(kind):
     assert {len(columns)} == {len(line) for line in cells}
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # PyG makes the matrices of an EdgeIndex without a word
+@pytest.mark.filterwarnings("ignore:Sparse")  # PyG makes the matrices of an EdgeIndex without a word
 def test_the_peers_do_the_same_work():
     problem = conv.Problem("M", "cpu")
     sums = {name: call(torch.ones(30, 8)) for name, call in conv.layers(problem, "f32").items()}
