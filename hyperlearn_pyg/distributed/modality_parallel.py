@@ -231,8 +231,8 @@ class ModalityParallel(Held):
     def no_sync(self) -> Iterator[None]:
         """Leave gradients of shared parameters and of data replicas unsummed; the next step outside sums them all.
 
-        Gradients of rows travel all the same: without them a modality would learn nothing. What a loss of your own takes
-        from a shared parameter directly, not by way of scores, is here counted once for each rank: leave it outside.
+        Gradients of rows travel all the same: without them a modality would learn nothing. What a loss takes from a
+        shared parameter directly, not by way of scores, is here counted once for each rank: leave it outside.
         """
         self.syncing = False
         try:
