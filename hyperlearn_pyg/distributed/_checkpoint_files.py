@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -256,3 +257,11 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if committed:
         raise InputError("no checkpoint is intact, start anew in another folder: " + "; ".join(faults))
     return None
+
+
+def vanishes(directory: Path) -> bool:
+    """Tell whether another process is taking a directory away: it is gone, or will be within a second."""
+    end = time.monotonic() + 1.0
+    while directory.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    return not directory.exists()

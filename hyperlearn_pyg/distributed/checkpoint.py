@@ -155,8 +155,7 @@ class CheckpointWriter:
         self.world_size = _whole("world_size", world_size, 1)
         self.rank = _whole("rank", rank, 0)
         self.keep = None if keep is None else _whole("keep", keep, 1)
-        self.timeout = timeout
-        self.asynchronous = asynchronous
+        self.timeout, self.asynchronous, self._seen = timeout, asynchronous, False
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
         self._given_up = threading.Event()
@@ -240,6 +239,7 @@ class CheckpointWriter:
             raise ValueError(
                 f"'directory' must be from new_directory for folder '{self.folder}' and step {step}, got '{directory}'"
             )
+        self._seen = self.folder.is_dir()  # else the ranks do not see one file system
         return directory
 
     def _keep_fault(self, *arguments: Any) -> None:
@@ -259,7 +259,9 @@ class CheckpointWriter:
                 if self.rank == 0:
                     names = [disk.part_name(rank, self.world_size) for rank in range(self.world_size)]
                     disk.commit(directory, step, self._receipts(directory, names))
-        except BaseException:
+        except BaseException as fault:
+            if self.rank and self._seen and isinstance(fault, FileNotFoundError) and disk.vanishes(directory):
+                return  # it was there: rank 0 has given this save up, and says why
             if self.rank == 0 and not (directory / disk.COMMIT).exists():
                 disk.remove(directory)
             raise

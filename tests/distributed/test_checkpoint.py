@@ -315,3 +315,18 @@ def test_who_leaves_with_an_error_still_saves(tmp_path):
     with pytest.raises(ZeroDivisionError):
         save_and_fail(CheckpointWriter(tmp_path), 1, state(1), extra={"step": 1})
     assert latest_step(tmp_path) == 1
+
+
+def test_a_save_that_rank_0_gave_up_is_no_fault_of_another_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = checkpoint.new_directory(tmp_path / "saves", 1)
+    writer = checkpoint.CheckpointWriter(tmp_path / "saves", rank=1, world_size=2, asynchronous=False)
+
+    def taken_away(where: Path, *_: object) -> None:
+        where.rmdir()
+        (where / "part").write_text("")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "write_part", taken_away)
+        assert writer.save(1, {"a": torch.ones(1)}, directory=directory) == directory
