@@ -321,7 +321,7 @@ def test_a_save_that_rank_0_gave_up_is_no_fault_of_another_rank(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = checkpoint.new_directory(tmp_path / "saves", 1)
-    writer = checkpoint.CheckpointWriter(tmp_path / "saves", rank=1, world_size=2, asynchronous=False)
+    writer = checkpoint.CheckpointWriter(tmp_path / "saves", rank=1, world_size=2)
 
     def taken_away(where: Path, *_: object) -> None:
         where.rmdir()
@@ -330,3 +330,4 @@ def test_a_save_that_rank_0_gave_up_is_no_fault_of_another_rank(
     with monkeypatch.context() as patch:
         patch.setattr(disk, "write_part", taken_away)
         assert writer.save(1, {"a": torch.ones(1)}, directory=directory) == directory
+        writer.wait()
