@@ -260,8 +260,8 @@ class CheckpointWriter:
                     names = [disk.part_name(rank, self.world_size) for rank in range(self.world_size)]
                     disk.commit(directory, step, self._receipts(directory, names))
         except BaseException as fault:
-            seen = self.asynchronous and self.rank and self._seen
-            if seen and isinstance(fault, FileNotFoundError) and disk.vanishes(directory):
+            late = isinstance(fault, FileNotFoundError) and self.asynchronous and self.rank
+            if late and self._seen and disk.vanishes(directory):
                 return  # it was there: rank 0 has given this save up, and says why
             if self.rank == 0 and not (directory / disk.COMMIT).exists():
                 disk.remove(directory)
