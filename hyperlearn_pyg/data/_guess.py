@@ -11,7 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hyperlearn_pyg.data.table_config import FileConfig
-from hyperlearn_pyg.data.table_reader import PARQUET, encoding_error, guess_separator, read_header, read_table
+from hyperlearn_pyg.data.table_reader import (
+    PARQUET,
+    encoding_error,
+    guess_separator,
+    read_header,
+    read_table,
+    refuse_spreadsheet,
+)
 from hyperlearn_pyg.errors import InputError
 
 VALUE = {"rating", "ratings", "value", "score", "stars", "grade"}
@@ -212,6 +219,7 @@ def _is_date(column: Column) -> bool:
 
 
 def _guess_format(path: Path) -> FileConfig:
+    refuse_spreadsheet(path)
     config = FileConfig((path.name,))
     if path.suffix in PARQUET:
         return config

@@ -21,6 +21,7 @@ from hyperlearn_pyg.data.table_config import FileConfig
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
 PARQUET = (".parquet", ".pq")
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,23 @@ def find_file(name: str, base: Path) -> Path:
     raise InputError(f"file '{path}' not found.{near} File names are relative to '{base.resolve()}'")
 
 
+def refuse_spreadsheet(path: Path) -> None:
+    """Raise an InputError for a file that no reader of text could make sense of.
+
+    Raises:
+        InputError: the file is a workbook, by its suffix.
+    """
+    if path.suffix.lower() in _SPREADSHEETS:
+        raise InputError(f"'{path}' is a spreadsheet, which is not read: save its table as CSV")
+
+
 def read_header(path: Path, config: FileConfig) -> list[str]:
     """Return the column names of a file.
 
     Raises:
         InputError: the file is empty or not readable as what it claims to be.
     """
+    refuse_spreadsheet(path)
     if path.suffix in PARQUET:
         try:
             return list(pa.parquet.read_schema(path).names)
@@ -255,8 +267,6 @@ def _read_csv(path: Path, config: FileConfig, columns: list[str]) -> pa.Table:
 
 def _explain(path: Path, config: FileConfig, width: int, error: Exception) -> InputError:
     """Find out by a slow pass over the file why Arrow would not read it."""
-    if path.suffix.lower() in {".xlsx", ".xls", ".ods"}:
-        return InputError(f"'{path}' is a spreadsheet, which is not read: save its table as CSV")
     try:
         wrong = encoding_error(path, config)
         if wrong is not None:
@@ -278,15 +288,22 @@ def encoding_error(path: Path, config: FileConfig) -> InputError | None:
     except UnicodeDecodeError as error:
         before = content[: error.start]
         line = before.count(b"\n") + 1
-        last = before.rsplit(b"\n", 1)[-1].decode(config.encoding, "replace")
-        cells = next(csv.reader([last + "?"], **_dialect(path, config)))
-        first = before.split(b"\n", 1)[0].decode(config.encoding, "replace")
-        header = next(csv.reader([first.lstrip("\ufeff")], **_dialect(path, config)), []) if line > 1 else []
+        cells = _cells(before.rsplit(b"\n", 1)[-1] + b"?", path, config)
+        header = _cells(before.split(b"\n", 1)[0], path, config) if line > 1 else []
         column = f", column {header[len(cells) - 1].strip()!r}" if 0 < len(cells) <= len(header) else ""
         other = "latin-1" if codecs.lookup(config.encoding).name == "utf-8" else "utf-8"
         text = f"byte 0x{content[error.start]:02x} is not {config.encoding}; set 'encoding', for instance \"{other}\""
         return InputError(f"'{path}', line {line}{column}: {text}")
     return None
+
+
+def _cells(record: bytes, path: Path, config: FileConfig) -> list[str]:
+    """Cells of one line, or none where the bytes are no record of a table at all (any file may come by)."""
+    try:
+        text = record.decode(config.encoding, "replace").lstrip("\ufeff")
+        return next(csv.reader([text], **_dialect(path, config)), [])
+    except csv.Error:
+        return []
 
 
 def _dialect(path: Path, config: FileConfig) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from hyperlearn_pyg.data._guess import singular
 from hyperlearn_pyg.data.init_config import draft_config, write_config
@@ -154,3 +157,16 @@ def test_faults_write_nothing(tmp_path):
     with pytest.raises(InputError, match=r"c\.toml' exists already"):
         write_config(files(tmp_path, ratings=RATINGS), out)
     assert out.read_text() == "mine"
+
+
+@given(content=st.binary(max_size=80) | st.text("ab,;\t\r\n\"'\x00\ufeff1.\xe9", max_size=60).map(lambda s: s.encode()))
+@example(content=b"PK\x03\x04\r\x00a\xff\n")
+@example(content=b"a,b\n" + b"x" * 200_000 + b"\xff,1\n")
+def test_any_file_is_drafted_or_refused_by_name(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "books.csv")
+        file.write_bytes(content)
+        try:
+            write_config([file], Path(folder, "books.toml"))
+        except InputError as error:
+            assert str(file) in str(error) or "no relation" in str(error)  # noqa: PT017 - either may come

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -59,8 +58,9 @@ def test_error_shown_is_the_one_printed(drafted: str) -> None:
     assert block == f"error: {error.value}\n"
 
 
-def test_a_spreadsheet_is_refused(tmp_path: Path) -> None:
-    shutil.make_archive(str(tmp_path / "books"), "zip", Path(__file__).parent, Path(__file__).name)
-    (tmp_path / "books.zip").rename(tmp_path / "books.xlsx")
+@pytest.mark.parametrize("content", [b"PK\x03\x04\r\x00a\xff\n", b"", b"id,name\n1,a\n", bytes(range(256)) * 600])
+@pytest.mark.parametrize("suffix", [".xlsx", ".XLS", ".ods"])
+def test_a_spreadsheet_is_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
+    (tmp_path / f"books{suffix}").write_bytes(content)
     with pytest.raises(InputError, match="save its table as CSV"):
-        write_config([tmp_path / "books.xlsx"], tmp_path / "books.toml")
+        write_config([tmp_path / f"books{suffix}"], tmp_path / "books.toml")
