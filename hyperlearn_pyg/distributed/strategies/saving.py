@@ -56,6 +56,7 @@ def save_replicas(
     what = f"the checkpoint of step {step} was not saved"
     with ranks.all_or_none(what):
         check_json(dict(extra or {}), "'extra'")
+    with ranks.all_or_none(what):
         new = str(checkpoint.new_directory(folder, step)) if ranks.rank == 0 else None
     directory = ranks.tell(new)[0]
     prefix = _prefix(strategy.rank)
