@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from typing import Any
 
@@ -80,15 +80,13 @@ class Strategy(ABC):
         """What this rank has sent, by kind: bytes, messages and seconds; ``comm_stats.reset()`` starts anew."""
         return self.ranks.stats
 
-    @contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self) -> AbstractContextManager[None]:
         """Tell the other ranks of what a block raises here; put it around the training loop.
 
         They raise it in place of their next message. Without it they notice as soon as this process ends, and else
         after their time-out.
         """
-        with self.ranks.guard():
-            yield
+        return self.ranks.guard()
 
     def check(self) -> None:
         """Raise what broke these ranks before: after a rank was lost no message can be sent."""
