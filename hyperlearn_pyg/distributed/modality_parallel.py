@@ -105,9 +105,9 @@ class ModalityParallel(Held):
         timeout: float | None = None,
     ) -> None:
         super().__init__()
-        choices = {"exchange": (exchange, ("auto", *EXCHANGES)), "check": (check, CHECKS)}
-        choices |= {"on_nonfinite": (on_nonfinite, ON_NONFINITE), "combine": (combine, COMBINES)}
-        for key, (value, known) in choices.items():
+        choices: list[tuple[str, str, Sequence[str]]] = [("exchange", exchange, ("auto", *EXCHANGES))]
+        choices += [("check", check, CHECKS), ("on_nonfinite", on_nonfinite, ON_NONFINITE)]
+        for key, value, known in (*choices, ("combine", combine, COMBINES)):
             if value not in known:
                 raise ValueError(f"{key!r} must be one of {list(known)} (got {value!r}).{did_you_mean(value, known)}")
         self.ranks = Ranks(process_group=process_group, mesh=mesh, timeout=timeout, dtype=exchange_dtype)
