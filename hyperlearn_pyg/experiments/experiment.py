@@ -40,6 +40,7 @@ class Row:
         train: values of ``TrainConfig``; the seed is that of the run.
         relations: the relations that are learnt; all where absent.
         encoders: makes encoders of some modalities from the data, given the rank.
+        floor: whether it is a floor too, that the first row must lie above.
         note: what a reader should know, such as where the values come from.
     """
 
@@ -49,6 +50,7 @@ class Row:
     train: Mapping[str, Any] = field(default_factory=dict)
     relations: tuple[str, ...] | None = None
     encoders: Callable[[MultiModalHeteroData, int], dict[str, Module]] | None = None
+    floor: bool = False
     note: str = ""
 
 
