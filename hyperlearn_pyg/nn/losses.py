@@ -361,7 +361,7 @@ def _chunk_sum(
     positive = positive if counts is None else positive + counts(items, leave_out=True)
     total = positive.new_zeros(())
     for slot, table in drawn.columns.items():
-        negative = decoder.context(columns, slot) @ table.t() + offset
+        negative = decoder.against(columns, slot, table) + offset
         if counts is not None:
             negative = negative + counts.slot_scores(items, slot, drawn.items[slot], leave_out=True)
         negative = negative.masked_fill(drawn.rows[slot][None, :] == index[slot][:, None], -torch.inf)

@@ -106,6 +106,19 @@ class KruskalDecoder(Module, ABC):
         """Return the product of the columns ``[B, C]`` of all slots but one, ``[B, C]``."""
         return multiply([c for s, c in enumerate(columns) if s != slot], columns[0])
 
+    def against(self, columns: Sequence[Tensor], slot: int, table: Tensor) -> Tensor:
+        """Score tuples with each of some candidates in one slot, without offset and counts.
+
+        Args:
+            columns: the columns of the tuples, one ``[B, C]`` a slot; that of ``slot`` is not read.
+            slot: the slot to fill.
+            table: the columns of the candidates ``[n, C]``.
+
+        Returns:
+            ``[B, n]``.
+        """
+        return self.context(columns, slot) @ table.t()
+
     def predict(self, rows: Sequence[Tensor], index: Tensor) -> Tensor:
         """Score tuples as :meth:`forward` does, kept inside ``range``. Returns ``[E]``."""
         score = self(rows, index)
@@ -125,13 +138,10 @@ class KruskalDecoder(Module, ABC):
         Returns:
             ``[B, n]``.
         """
-        width = columns[slot].size(1)
-        context = columns[slot].new_ones(index.size(1), width)
-        for other, column in enumerate(columns):
-            if other != slot:
-                context = context * column.index_select(0, index[other])
         table = columns[slot] if candidates is None else columns[slot].index_select(0, candidates)
-        out = context @ table.t() + self.offset.to(table.dtype)
+        blank = table.new_ones(index.size(1), table.size(1))
+        own = [blank if s == slot else c.index_select(0, index[s]) for s, c in enumerate(columns)]
+        out = self.against(own, slot, table) + self.offset.to(table.dtype)
         if self.counts is None:
             return out
         every = torch.arange(table.size(0), device=index.device) if candidates is None else candidates

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hyperlearn_pyg.nn import CPDecoder, PairwiseDecoder
+from hyperlearn_pyg.nn import CPDecoder, KruskalDecoder, PairwiseDecoder
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
@@ -24,6 +24,27 @@ def test_the_product_adds_the_cp_model_from_three_slots_on(order: int) -> None:
     if order > 2:
         expected = expected + CPDecoder(order, 2, bias=False).double()([row[:, :2] for row in rows], index)
     assert torch.allclose(PairwiseDecoder(order, 2, product=True).double()(rows, index), expected)
+
+
+@pytest.mark.parametrize("order", [2, 3, 5])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("product", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_candidates_of_a_slot_are_scored_as_their_columns_say(
+    order: int, bias: bool, product: bool, count: int
+) -> None:
+    decoder = PairwiseDecoder(order, 3, bias=bias, product=product).double()
+    rows = [torch.randn(n + 1, 3 + bias, dtype=torch.float64, requires_grad=True) for n in range(order)]
+    columns = decoder.all_columns(rows)
+    for slot in range(order):
+        own = [c[torch.randint(len(c), (count,))] for c in columns]
+        found = decoder.against(own, slot, columns[slot])
+        expected = KruskalDecoder.against(decoder, own, slot, columns[slot])
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        seed = torch.randn_like(found)
+        parts = [torch.autograd.grad(out, rows, seed, retain_graph=True) for out in (found, expected)]
+        for mine, theirs in zip(*parts, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_one_slot_has_no_pair() -> None:
