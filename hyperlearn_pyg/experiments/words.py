@@ -32,7 +32,7 @@ class WordEncoder(Module):
     Args:
         weights: tf-idf of items and words ``[N, V]``.
         channels: width of the vectors.
-        dropout: dropout probability of the sums.
+        dropout: dropout probability of the words of an item, each as a whole.
     """
 
     index: Tensor
@@ -51,8 +51,8 @@ class WordEncoder(Module):
     def forward(self, num_items: int) -> Tensor:
         """Return the vectors ``[N, C]``."""
         words = Incidence(self.index, self.size, validate=False)
-        out: Tensor = spmm(words, self.weight, self.value)
-        return F.dropout(out, self.dropout, self.training)
+        out: Tensor = spmm(words, self.weight, F.dropout(self.value, self.dropout, self.training))
+        return out
 
 
 def word_weights(data: MultiModalHeteroData, modality: str, relation: str, slot: int, **options: Any) -> csr_matrix:
