@@ -65,7 +65,7 @@ def tune_command(
         if not isinstance(error, (InputError, ImportError)) and has_study(out):
             _note(out)
         raise
-    _tell(result, out, experiment)
+    _tell(result, out, source)
     if result.interrupted:
         _note(out)
         raise KeyboardInterrupt
@@ -84,7 +84,15 @@ def _tune_source(
         typer.echo(f"note: {note}", err=True)
     values = dict(loaded.model)
     preset = values.pop("preset", "default")
-    return tune(loaded.data, preset=preset, model=values, train=loaded.train, settings=loaded.settings, **options)
+    name = _best_file(source)
+    return tune(
+        loaded.data, preset=preset, model=values, train=loaded.train, settings=loaded.settings, name=name, **options
+    )
+
+
+def _best_file(source: str) -> str:
+    """Name the config of the best settings: after the source, so that 'fit' takes a folder of that name for it."""
+    return f"{run_name(source)}-tuned.toml"
 
 
 def _check_names(source: str | None, experiment: str | None, **options: Any) -> None:
@@ -108,15 +116,15 @@ def _check_out(out: Path, resume: bool) -> None:
         check_out(out, resume=False)
 
 
-def _tell(result: TuneResult, out: Path, experiment: str | None) -> None:
+def _tell(result: TuneResult, out: Path, source: str | None) -> None:
     best = result.best
     typer.echo(f"\nbest of {len(result.trials)} trials: trial {best['trial']}, validation score {result.score:.4f}")
-    if experiment is not None:
+    if source is None:
         typer.echo(f"model = {result.model!r}")
         typer.echo(f"train = { {key: v for key, v in result.train.items() if key not in ('seed', 'device')}!r}")
-        typer.echo(f"trials and settings in {out}: tune.md, trials.csv, row.toml")
+        typer.echo(f"trials and settings in {out}: tune.md, trials.csv, best.toml")
         return
-    typer.echo(f"trials in {out}: tune.md, trials.csv; train with: hyperlearn fit {out / 'config.toml'}")
+    typer.echo(f"trials in {out}: tune.md, trials.csv; train with: hyperlearn fit {out / _best_file(source)}")
 
 
 def _note(out: Path) -> None:

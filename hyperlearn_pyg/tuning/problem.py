@@ -104,9 +104,9 @@ class Problem:
         data = {name: [list(spec.slots), list(spec.sizes)] for name, spec in self.specs.items()}
         counts = {name: len(split_positions(self.data(0), name, ("train", "val"))) for name in self.specs}
         return {
+            "data": {name: [*data[name], counts[name]] for name in data},
             "model": self.model_config.to_dict(),
             "train": train,
-            "data": {name: [*data[name], counts[name]] for name in data},
             "repeats": self.repeats,
         }
 

@@ -14,8 +14,6 @@ from hyperlearn_pyg.training import TrainConfig
 from hyperlearn_pyg.tuning.space import Range, Space, split_values
 
 TRIALS_FILE, NOTE_FILE = "trials.csv", "tune.md"
-#: What holds the best settings: all that 'hyperlearn fit' takes, or the settings alone.
-CONFIG_FILE, ROW_FILE = "config.toml", "row.toml"
 #: So many of the best trials stand in the note.
 _SHOWN = 10
 
@@ -29,6 +27,7 @@ def write_results(
     space: Space,
     brief: Mapping[str, Any],
     settings: Mapping[str, Any] | None,
+    name: str,
 ) -> None:
     """Write the table of trials, a note, and the best settings; each whole or not at all.
 
@@ -40,7 +39,8 @@ def write_results(
         train: its settings of the trainer.
         space: what was searched.
         brief: what all trials had in common.
-        settings: what the config holds besides; without it the settings alone are written, to ``row.toml``.
+        settings: what the file of the best settings holds besides; without it they stand there as far as searched.
+        name: name of that file.
     """
     with atomic_path(out / TRIALS_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -53,7 +53,6 @@ def write_results(
     else:
         own = {key: value for key, value in train.to_dict().items() if value is not None}
         content = {**settings, "model": model.to_dict(), "train": own}
-    name = ROW_FILE if settings is None else CONFIG_FILE
     with atomic_path(out / name) as path:
         path.write_text(tomli_w.dumps(content), encoding="utf-8")
     with atomic_path(out / NOTE_FILE) as path:

@@ -65,6 +65,7 @@ def tune(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
+    name: str = "best.toml",
     say: Callable[[str], None] = print,
 ) -> TuneResult:
     """Search for the settings that score best on validation entries, with Optuna (extra ``tune``).
@@ -92,7 +93,9 @@ def tune(
         out: folder of the study, the table of trials and the best settings; it may hold files of other names.
         resume: go on with the study in ``out``; the same seed makes the proposals of a search that was never ended, as
             far as trainings give the same numbers.
-        settings: what ``config.toml`` in ``out`` holds besides the best settings; ``row.toml`` where absent.
+        settings: what the file of the best settings holds besides, such as tables of data: all settings are written
+            then, and those that were searched where absent.
+        name: name of that file in ``out``.
         say: gets a line for every trial.
 
     Raises:
@@ -115,7 +118,7 @@ def tune(
         )
         limit = TRIALS if trials is None and minutes is None else trials
         end = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        return _Search(problem, chosen, study, folder, settings, say, limit, end).run()
+        return _Search(problem, chosen, study, folder, settings, name, say, limit, end).run()
 
 
 def check_budget(trials: int | None, minutes: float | None, repeats: int) -> None:
@@ -141,6 +144,7 @@ class _Search:
     study: Study
     out: Path | None
     settings: Mapping[str, Any] | None
+    name: str
     say: Callable[[str], None]
     limit: int | None
     end: float
@@ -241,7 +245,8 @@ class _Search:
         if self.out is None or best is None:
             return
         model, train = self._configs(best)
-        write_results(self.out, rows, best, model, train, self.space, self.problem.brief(), self.settings)
+        brief = self.problem.brief()
+        write_results(self.out, rows, best, model, train, self.space, brief, self.settings, self.name)
 
     def _result(self) -> TuneResult:
         rows = self._rows()

@@ -52,26 +52,25 @@ class Study:
         self.seed = seed
         if resume and (path is None or not path.is_file()):
             raise InputError(f"nothing to resume: there is no study '{path}'. Leave resume out to start")
-        storage = None if path is None else self._storage(path)
         pruner = self.optuna.pruners.MedianPruner(n_startup_trials=_WHOLE, n_warmup_steps=warm_up)
         try:
-            self.study = self.optuna.create_study(
-                storage=storage, study_name=_NAME, pruner=pruner, direction="minimize", load_if_exists=resume
-            )
+            self.study = self._open(path, pruner)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"'{path}' is damaged ({error}): delete it and start afresh") from error
         self._check(json.loads(json.dumps(settings)), path)
         self._clear(start)
 
-    def _storage(self, path: Path) -> Any:
-        _drop_half_line(path)
+    def _open(self, path: Path | None, pruner: Any) -> Any:
+        if path is None:
+            return self.optuna.create_study(pruner=pruner, direction="minimize")
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        try:
-            return JournalStorage(JournalFileBackend(str(path)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"'{path}' is damaged ({error}): delete it and start afresh") from error
+        _drop_half_line(path)
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        if storage.get_all_studies():
+            return self.optuna.load_study(storage=storage, study_name=_NAME, pruner=pruner)
+        return self.optuna.create_study(storage=storage, study_name=_NAME, pruner=pruner, direction="minimize")
 
     def _check(self, settings: dict[str, Any], path: Path | None) -> None:
         before = self.study.user_attrs.get(_SETTINGS)
@@ -81,8 +80,8 @@ class Study:
         for key, value in settings.items():
             if before.get(key) != value:
                 raise InputError(
-                    f"'{path}' is a search of another {key}: {before.get(key)!r}, now {value!r}. Resume with the same, "
-                    "or start afresh in another directory"
+                    f"'{path}' is a search of another {key}: {_difference(before.get(key), value)}. Resume with the "
+                    "same, or start afresh in another directory"
                 )
 
     def _clear(self, start: Mapping[str, Any]) -> None:
@@ -122,6 +121,14 @@ class Study:
 def has_study(out: str | os.PathLike[str]) -> bool:
     """Tell whether a directory holds a study."""
     return (Path(out) / STUDY_FILE).is_file()
+
+
+def _difference(before: Any, now: Any) -> str:
+    """Tell how two values differ; of tables, the entries that do."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return f"{before!r}, now {now!r}"
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} = {before.get(name)!r} (now {now.get(name)!r})" for name in names)
 
 
 def _drop_half_line(path: Path) -> None:
