@@ -33,7 +33,8 @@ class TuneResult:
         model: the values of ``ModelConfig`` of the best trial, for :meth:`HyperLearn.from_data`.
         train: its values of ``TrainConfig``, as :meth:`TrainConfig.from_preset` takes them.
         score: its score, the lower the better: see ``FitResult.score``; the mean over the repeats.
-        trials: a row for each finished trial: ``trial``, ``state``, ``score``, metrics, settings, cost.
+        trials: a row for each finished trial: ``trial``, ``state`` (``"complete"``, or ``"pruned"`` for one that was
+            cut short), ``score`` (up to there, so of fewer repeats perhaps), metrics, settings, cost.
         best: the row of the best trial.
         interrupted: ended by Ctrl-C.
     """
@@ -214,11 +215,11 @@ class _Search:
         """Say what came of the last trial; write what is known by now."""
         rows = self._rows()
         row, best = rows[-1], _best(rows)
-        score = "diverged" if row["fault"] else f"score {row['score']:.4f}"
-        state = " (cut short)" if row["state"] == "pruned" and not row["fault"] else ""
+        cut = "cut short at" if row["state"] == "pruned" else "score"
+        score = "diverged" if row["fault"] else f"{cut} {row['score']:.4f}"
         beside = "" if best is None else f"; best {best['score']:.4f} of trial {best['trial']}"
         changed = ", ".join(f"{key.partition('.')[2]} {_short(row[key])}" for key in self.space.entries)
-        self.say(f"trial {row['trial']}: {score}{state}{beside}; {changed}")
+        self.say(f"trial {row['trial']}: {score}{beside}; {changed}")
         self._write(rows, best)
 
     def _rows(self) -> list[dict[str, Any]]:
