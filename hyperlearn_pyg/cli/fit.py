@@ -175,7 +175,7 @@ def _write_results(
     save_json(out / "history.json", result.history)
     metrics["linear probe"] = _probes(source, model, factors)
     metrics["seconds_evaluation"] = round(time.perf_counter() - began, 3)
-    beside = floors(source.data, seed=config.seed) if _has_test(source) else {}
+    beside = floors(source.data, predict=model.config.predict, seed=config.seed) if _has_test(source) else {}
     metrics["floors"] = {name: row.get("test", {}) for name, row in beside.items()}
     for method, values in source.published.items():
         beside[method] = {"test": values, "published": True}

@@ -102,9 +102,9 @@ class KruskalDecoder(Module, ABC):
         columns = self.all_columns(rows)
         return multiply(columns).sum(1) + self.offset.to(columns[0].dtype)
 
-    def contexts(self, columns: Sequence[Tensor]) -> list[Tensor]:
-        """Return for each slot the product of the other slots' columns, ``[B, C]`` each."""
-        return [multiply([c for s, c in enumerate(columns) if s != slot], columns[0]) for slot in range(self.order)]
+    def context(self, columns: Sequence[Tensor], slot: int) -> Tensor:
+        """Return the product of the columns ``[B, C]`` of all slots but one, ``[B, C]``."""
+        return multiply([c for s, c in enumerate(columns) if s != slot], columns[0])
 
     def predict(self, rows: Sequence[Tensor], index: Tensor) -> Tensor:
         """Score tuples as :meth:`forward` does, kept inside ``range``. Returns ``[E]``."""
