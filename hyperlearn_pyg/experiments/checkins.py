@@ -9,6 +9,7 @@ import torch
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.datasets import FoursquareCheckins
+from hyperlearn_pyg.datasets.foursquare import HOURS
 from hyperlearn_pyg.experiments.experiment import Experiment, Row, Target
 from hyperlearn_pyg.experiments.measures import Attribution, Links
 from hyperlearn_pyg.experiments.sources import distinct, read_raw
@@ -30,7 +31,15 @@ _VENUE: dict[str, Any] = {**_LINKS, "decoder": "pairwise", "link_loss": "softmax
 def _load(base: Path) -> MultiModalHeteroData:
     data = read_raw(base, "lbsn2vec", FoursquareCheckins)
     del data["user", "friend_after", "user"]
+    data["hour"].x = _hours()
     return data
+
+
+def _hours() -> torch.Tensor:
+    """Return features of the hours of a week ``[168, 31]``: which hour of the day, and which day."""
+    hour = torch.arange(HOURS)
+    parts = [torch.nn.functional.one_hot(hour % 24, 24), torch.nn.functional.one_hot(hour // 24, HOURS // 24)]
+    return torch.cat(parts, dim=1).float()
 
 
 def _load_distinct(base: Path) -> MultiModalHeteroData:
