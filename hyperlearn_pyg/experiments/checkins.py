@@ -80,6 +80,7 @@ EXPERIMENTS = (
         split=_split,
         split_note="a fifth of the distinct check-ins for the test, by seed",
         rows=(
+            Row(name="pairs, product and counts", model={**_LINKS, "decoder": "pairwise_cp"}, train=_TRAIN),
             Row(name="pairs and counts", model=_LINKS, train=_TRAIN),
             Row(name="without features of hours", model={**_LINKS, "features": False}, train=_TRAIN),
             Row(name="without counts", model={**_LINKS, "pair_counts": False}, train=_TRAIN),
