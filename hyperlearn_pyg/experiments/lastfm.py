@@ -20,25 +20,22 @@ _TAGS: dict[str, Any] = {
     "pair_counts": True,
     "predict": {"tagged": ["tag"]},
 }
+_SLOTS = {"tagged": ["tag"], "listens": ["artist"], "friends": ["user.other"]}
 _TRAIN: dict[str, Any] = {
     "lr": 0.02,
     "schedule": "linear",
-    "batch_size": 2048,
-    "epochs": 10,
-    "eval_every": 2,
-    "patience": 3,
+    "batch_size": 4096,
+    "epochs": 8,
     "val_fraction": 0.0,
-    "refit": True,
+    "refit": False,
 }
-_RANKED: dict[str, Any] = {**_TRAIN, "val_metric": "mrr"}
+_RANKED: dict[str, Any] = {**_TRAIN, "batch_size": 2048}
 _ALONE = ("tagged",)
-_SPLIT = (
-    "a fifth of the taggings for the test and a twelfth for validation, by seed; refit on all but the test. Listens "
-    "and friends are known in full"
-)
-_LEAK = (
-    "Taggings are drawn one by one: of a user and an artist of the test, other tags are known as a rule, and so is "
-    "that this user tagged this artist."
+_SPLIT = "a fifth of the taggings for the test, by seed; listens and friends are known in full"
+_NOTE = (
+    "Settings and the number of epochs were chosen on a tenth of the training entries of seed 0; the models are "
+    "trained on all of them. Taggings are drawn one by one, which lets history through: of a user and an artist of the "
+    "test, other tags are known as a rule, and so is that this user tagged this artist."
 )
 
 
@@ -52,7 +49,7 @@ def _load(base: Path) -> MultiModalHeteroData:
 
 
 def _split(data: MultiModalHeteroData, seed: int) -> MultiModalHeteroData:
-    out: MultiModalHeteroData = RandomRelationSplit("tagged", val=0.08, test=0.2, seed=seed)(data)
+    out: MultiModalHeteroData = RandomRelationSplit("tagged", val=0.0, test=0.2, seed=seed)(data)
     return out
 
 
@@ -71,7 +68,7 @@ EXPERIMENTS = (
         measures=(Links("tagged", draws=3),),
         metrics=("auc", "ap"),
         seeds=3,
-        note=_LEAK,
+        note=_NOTE,
     ),
     Experiment(
         name="lastfm-tags",
@@ -80,9 +77,9 @@ EXPERIMENTS = (
         split=_split,
         split_note=_SPLIT,
         rows=(
-            Row(name="with listens and friends", model=_TAGS, train=_RANKED),
             Row(name="taggings alone", model=_TAGS, train=_RANKED, relations=_ALONE),
-            Row(name="without counts", model={**_TAGS, "pair_counts": False}, train=_RANKED, relations=_ALONE),
+            Row(name="with listens and friends", model={**_TAGS, "predict": _SLOTS}, train=_RANKED),
+            Row(name="without counts, alone", model={**_TAGS, "pair_counts": False}, train=_RANKED, relations=_ALONE),
             Row(
                 name="pure CP, alone",
                 model={**_TAGS, "decoder": "cp", "pair_counts": False},
@@ -94,6 +91,6 @@ EXPERIMENTS = (
         measures=(Recommendation("tagged", "tag", k=(10,)),),
         metrics=("ndcg@10", "recall@10"),
         seeds=3,
-        note=_LEAK,
+        note=_NOTE,
     ),
 )
