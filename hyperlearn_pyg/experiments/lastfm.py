@@ -61,8 +61,8 @@ EXPERIMENTS = (
         split=_split,
         split_note=_SPLIT,
         rows=(
-            Row(name="with listens and friends", model=_LINKS, train=_TRAIN),
             Row(name="taggings alone", model=_LINKS, train=_TRAIN, relations=_ALONE),
+            Row(name="with listens and friends", model=_LINKS, train=_TRAIN),
             Row(name="pure CP, alone", model={**_LINKS, "decoder": "cp"}, train=_TRAIN, relations=_ALONE, floor=True),
         ),
         measures=(Links("tagged", draws=3),),
