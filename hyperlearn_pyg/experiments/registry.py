@@ -9,12 +9,13 @@ from hyperlearn_pyg.experiments import (
     friends,
     knowledge,
     lastfm,
+    modality_added,
     ratings,
     wikipedia,
 )
 from hyperlearn_pyg.experiments.experiment import Experiment
 
-_FAMILIES = (dhne, knowledge, checkins, friends, artworks, lastfm, citeulike, wikipedia, ratings)
+_FAMILIES = (dhne, knowledge, checkins, friends, artworks, lastfm, citeulike, wikipedia, ratings, modality_added)
 #: Every experiment by name, in the order in which all of them run.
 EXPERIMENTS: dict[str, Experiment] = {e.name: e for family in _FAMILIES for e in family.EXPERIMENTS}
 

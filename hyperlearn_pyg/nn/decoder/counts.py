@@ -125,20 +125,27 @@ class PairCounts(Module):
     def _table(self, pair: int, given: Tensor, candidates: Tensor, given_first: bool) -> Tensor:
         """Return the term of each of the items ``given [B]`` with each of the candidates ``[n]``, ``[B, n]``.
 
-        The pairs that occur are read item by item of the pair's first slot and put into a table of zeros: far fewer
-        than all cells, each of which would be searched for.
+        Distinct items alone are looked at. Their pairs that occur are read item by item of the pair's first slot and
+        put into a table of zeros, or, where these are more than the cells, each cell is searched for.
         """
         rows, row = given.unique(return_inverse=True)
         columns, column = candidates.unique(return_inverse=True)
         first, second = (rows, columns) if given_first else (columns, rows)
+        span = self._keys(pair, first, torch.zeros_like(first)), self._keys(pair, first + 1, torch.zeros_like(first))
+        start, stop = (torch.searchsorted(self.keys, bound) for bound in span)
+        if int((stop - start).sum()) < len(first) * len(second):
+            table = self._filled(pair, first, second)
+        else:
+            table = self._look_up(pair, first[:, None], second[None, :], False)
+        return (table if given_first else table.t())[row][:, column]
+
+    def _filled(self, pair: int, first: Tensor, second: Tensor) -> Tensor:
+        """Return the term of distinct items of both slots of a pair, ``second`` ascending, from pairs that occur."""
         line, far, counts = self._entries(pair, first)
         at = torch.searchsorted(second, far).clamp(max=max(len(second) - 1, 0))
         kept = second[at] == far if len(second) else far < 0
-        here, there = (line, at) if given_first else (at, line)
-        table = self.weight.new_zeros(len(rows), len(columns)).index_put(
-            (here[kept], there[kept]), self._weigh(pair, counts[kept])
-        )
-        return table[row][:, column]
+        out = self.weight.new_zeros(len(first), len(second))
+        return out.index_put((line[kept], at[kept]), self._weigh(pair, counts[kept]))
 
     def _entries(self, pair: int, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the pairs with items ``first`` of the pair's first slot: place in ``first``, other item, count."""

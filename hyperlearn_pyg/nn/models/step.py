@@ -118,8 +118,10 @@ def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBa
         value = rows[0].new_ones(len(target)) if target.value is None else target.value
         columns, value = decoder.all_columns(rows), value - decoder.offset
         error = observed_cells_error(columns, index, value, unobserved=config.unobserved, weight=weight)
-        return error / target.mass
-    if kind == "cross_entropy" and isinstance(decoder, LevelDecoder) and target.value is not None:
+        loss = error / target.mass
+        if target.value is not None:
+            return loss
+    elif kind == "cross_entropy" and isinstance(decoder, LevelDecoder) and target.value is not None:
         loss = level_cross_entropy(decoder, rows, index, target.value, weight, mass=target.mass)
     elif kind == "expected_level" and target.value is not None:
         loss = masked_squared_error(decoder(rows, index), target.value, weight, mass=target.mass)
