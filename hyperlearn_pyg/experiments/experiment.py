@@ -40,6 +40,7 @@ class Row:
         train: values of ``TrainConfig``; the seed is that of the run.
         relations: the relations that are learnt; all where absent.
         encoders: makes encoders of some modalities from the data, given the rank.
+        change: returns what the row is trained and scored on, from the data of a seed: takes features away, say.
         note: what a reader should know, such as where the values come from.
     """
 
@@ -49,6 +50,7 @@ class Row:
     train: Mapping[str, Any] = field(default_factory=dict)
     relations: tuple[str, ...] | None = None
     encoders: Callable[[MultiModalHeteroData, int], dict[str, Module]] | None = None
+    change: Callable[[MultiModalHeteroData], MultiModalHeteroData] | None = None
     note: str = ""
 
 
@@ -121,6 +123,8 @@ class Experiment:
 def fingerprint(experiment: Experiment, row: Row | None, quick: bool) -> str:
     """Return a short name of everything that a finished part hangs on; the code is not among it."""
     values = None if row is None else [row.name, row.preset, dict(row.model), dict(row.train), row.relations]
+    if row is not None and values is not None and row.change is not None:
+        values.append(getattr(row.change, "__name__", repr(row.change)))
     measures = [repr(measure) for measure in experiment.measures]
     text = json.dumps([experiment.name, experiment.split_note, measures, values, quick], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
