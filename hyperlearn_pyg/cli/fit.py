@@ -50,6 +50,7 @@ def check_out(out: Path, *, resume: bool) -> None:
 
 
 def _free_name(out: Path) -> Path:
+    out = out if out.name else out.absolute()
     names = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
     return next(path for path in names if not path.exists())
 
@@ -178,7 +179,7 @@ def _write_results(
     save_json(out / "history.json", result.history)
     metrics["linear probe"] = _probes(source, model, factors)
     metrics["seconds_evaluation"] = round(time.perf_counter() - began, 3)
-    beside = floors(source.data, seed=config.seed) if _has_test(source) else {}
+    beside = floors(source.data, predict=model.config.predict, seed=config.seed) if _has_test(source) else {}
     metrics["floors"] = {name: row.get("test", {}) for name, row in beside.items()}
     for method, values in source.published.items():
         beside[method] = {"test": values, "published": True}
