@@ -39,7 +39,8 @@ def _load(name: str, deduplicate: bool) -> Callable[[Path], MultiModalHeteroData
 _GPS: dict[str, Any] = {"batch_size": 512, "epochs": 400, "eval_every": 20, "patience": 12, "lr": 0.011}
 _GPS_MODEL: dict[str, Any] = {"rank": 80, "l2": 2e-3, "num_negatives": 300, "link_loss": "softmax"}
 _MOVIELENS: dict[str, Any] = {"batch_size": 1024, "epochs": 100, "lr": 0.015}
-_DRUG: dict[str, Any] = {"batch_size": 2048, "epochs": 100, "lr": 0.015}
+_DRUG: dict[str, Any] = {"batch_size": 2048, "epochs": 120, "lr": 0.015}
+_DRUG_AS_GIVEN: dict[str, Any] = {**_DRUG, "batch_size": 4096, "epochs": 50}
 
 
 def _rows(train: dict[str, Any], **model: Any) -> tuple[Row, ...]:
@@ -102,7 +103,7 @@ EXPERIMENTS = (
     _experiment(
         "dhne-drug-as-given",
         "drug",
-        _rows(_DRUG, rank=64, l2=0.02),
+        _rows(_DRUG_AS_GIVEN, rank=64, l2=0.02),
         0.942,
         0.961,
         load=_load("drug", False),
