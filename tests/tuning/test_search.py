@@ -178,13 +178,21 @@ class TestResume:
         assert rows(run(out=tmp_path, resume=True)) == rows(whole[0])
 
     def test_time_that_is_over_ends_the_trial_under_way(self, whole, tmp_path, monkeypatch):
-        ticks = iter(range(10**6))
-        monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
-        result = run(out=tmp_path, minutes=0.3, trials=None)  # a tick a look: in the midst of a trial
-        done = len(result.trials)
-        assert 1 <= done < 6
-        begun = [line for line in (tmp_path / "study.jsonl").read_text("utf-8").splitlines() if '"op_code":4' in line]
-        assert len(begun) > done  # the last one was given up
+        looks: list[int] = []
+
+        def watched(*args: Any, callback: Callable[[Any], None], **options: Any) -> Any:
+            def look(result: Any) -> None:
+                looks.append(len(result.history))
+                callback(result)
+
+            return fit(*args, callback=look, **options)
+
+        monkeypatch.setattr(search, "fit", watched)
+        clock = SimpleNamespace(monotonic=lambda: 61.0 if len(looks) > 7 else 0.0)
+        monkeypatch.setattr(search, "time", clock)
+        result = run(out=tmp_path, minutes=1.0, trials=None)
+        assert (len(result.trials), looks[-1]) == (2, 2)  # in the midst of the third one
+        monkeypatch.undo()
         assert rows(run(out=tmp_path, resume=True)) == rows(whole[0])
 
     def test_ctrl_c_keeps_what_is_there(self, whole, tmp_path, monkeypatch):
