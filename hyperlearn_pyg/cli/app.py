@@ -22,6 +22,7 @@ from hyperlearn_pyg.cli.job import Job, OtherRankError, run_job
 from hyperlearn_pyg.cli.plan import make_plan
 from hyperlearn_pyg.cli.predict import predict_file
 from hyperlearn_pyg.cli.source import load_source, run_name
+from hyperlearn_pyg.cli.tune import tune_command
 from hyperlearn_pyg.data.init_config import write_config
 from hyperlearn_pyg.distributed.launch import connected, launched
 from hyperlearn_pyg.errors import InputError, ParallelError, did_you_mean
@@ -205,6 +206,9 @@ def fit_command(
     if launch.first:
         _print_metrics(metrics)
         _say(f"\nresults in {out}: report.html, metrics.json, embeddings/, model.pt, config.toml")
+
+
+app.command("tune")(_clear_errors(tune_command))
 
 
 @app.command("plan")

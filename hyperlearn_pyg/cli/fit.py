@@ -50,6 +50,7 @@ def check_out(out: Path, *, resume: bool) -> None:
 
 
 def _free_name(out: Path) -> Path:
+    out = out if out.name else out.absolute()
     names = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
     return next(path for path in names if not path.exists())
 

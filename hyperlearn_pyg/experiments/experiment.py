@@ -43,6 +43,7 @@ class Row:
         encoders: makes encoders of some modalities from the data, given the rank.
         growth: what happens to the model after it was trained on one relation.
         floor: whether it is a floor too, that the first row must lie above.
+        change: returns what the row is trained and scored on, from the data of a seed: takes features away, say.
         note: what a reader should know, such as where the values come from.
     """
 
@@ -54,6 +55,7 @@ class Row:
     encoders: Callable[[MultiModalHeteroData, int], dict[str, Module]] | None = None
     growth: Growth | None = None
     floor: bool = False
+    change: Callable[[MultiModalHeteroData], MultiModalHeteroData] | None = None
     note: str = ""
 
 
@@ -128,6 +130,8 @@ def fingerprint(experiment: Experiment, row: Row | None, quick: bool) -> str:
     values: Any = None if row is None else [row.name, row.preset, dict(row.model), dict(row.train), row.relations]
     if row is not None and row.growth is not None:
         values = [values, repr(row.growth)]
+    if row is not None and row.change is not None:
+        values = [*values, getattr(row.change, "__name__", repr(row.change))]
     measures = [repr(measure) for measure in experiment.measures]
     text = json.dumps([experiment.name, experiment.split_note, measures, values, quick], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

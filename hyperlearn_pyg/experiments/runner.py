@@ -129,6 +129,7 @@ class _Job:
         return data if self.experiment.split is None else self.experiment.split(data, seed)
 
     def _train(self, row: Row, data: MultiModalHeteroData, seed: int) -> dict[str, Any]:
+        data = data if row.change is None else row.change(data)
         torch.manual_seed(seed)
         model, result = _fitted(row, data, seed, self.options)
         scores: Metrics = {}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder, multiply
+from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder
 from hyperlearn_pyg.nn.decoder.level import LevelDecoder
 from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
 
@@ -315,7 +315,7 @@ def candidate_loss(
     if count == 0:
         nothing = decoder.score_rows(named).sum()
         return nothing if decoder.counts is None else nothing + decoder.counts(known).sum()
-    drawn = {s: decoder.columns(s, rows[s].index_select(0, candidates[s])) for s in slots}
+    drawn = {s: decoder.terms(s, rows[s].index_select(0, candidates[s])) for s in slots}
     tables = _Candidates(drawn, candidates, names)
     chunk = max(1, min(_CHUNK, _CELLS // max((c.numel() for c in candidates), default=1)))
     if count <= chunk:
@@ -338,9 +338,9 @@ def _check_kind(kind: str) -> None:
 
 
 class _Candidates(NamedTuple):
-    """The candidates of each slot: columns (of those predicted), rows in the tables, and the numbers of the items."""
+    """The candidates of each slot: terms (of those predicted), rows in the tables, and the numbers of the items."""
 
-    columns: Mapping[int, Tensor]
+    terms: Mapping[int, Tensor]
     rows: Sequence[Tensor]
     items: Sequence[Tensor]
 
@@ -355,13 +355,13 @@ def _chunk_sum(
     named: Sequence[Tensor],
 ) -> Tensor:
     """Sum the loss over the tuples ``index [k, b]``, whose rows are ``named``, and over the predicted slots."""
-    columns, counts = decoder.all_columns(named), decoder.counts
-    offset = decoder.offset.to(columns[0].dtype)
-    positive = multiply(columns).sum(1) + offset
+    terms, counts = decoder.all_terms(named), decoder.counts
+    offset = decoder.offset.to(terms[0].dtype)
+    positive = decoder.joint(terms) + offset
     positive = positive if counts is None else positive + counts(items, leave_out=True)
     total = positive.new_zeros(())
-    for slot, table in drawn.columns.items():
-        negative = decoder.context(columns, slot) @ table.t() + offset
+    for slot, table in drawn.terms.items():
+        negative = decoder.against(terms, slot, table) + offset
         if counts is not None:
             negative = negative + counts.slot_scores(items, slot, drawn.items[slot], leave_out=True)
         negative = negative.masked_fill(drawn.rows[slot][None, :] == index[slot][:, None], -torch.inf)

@@ -29,8 +29,8 @@ class TrainConfig:
         eval_every: epochs between two evaluations on the held-out entries.
         patience: evaluations without an improvement before training stops; 0 for never.
         val_fraction: share of the training entries that is held out where a relation has no validation entries.
-        val_kind: how they are drawn: ``"tuple"``, ``"item"``, ``"share"``, ``"time"``, or ``"like_test"``, as the test
-            entries of each relation were; see :func:`hold_out`.
+        val_kind: how they are drawn: ``"tuple"``, ``"warm"``, ``"item"``, ``"share"``, ``"time"``, or ``"like_test"``,
+            as the test entries of each relation were; see :func:`hold_out`.
         val_modality: whose items, by item and by share; as those of the test where absent.
         val_metric: what chooses the epoch for 0/1 relations: ``"auc"``, or ``"mrr"``, the filtered MRR of all slots
             over a thousand validation entries. Relations with values go by their RMSE.
@@ -84,7 +84,7 @@ class TrainConfig:
                 raise InputError(f"train.{key}: expected a number in [0, 1) (got {getattr(self, key)})")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise InputError(f"train.schedule: expected 'constant', 'linear' or 'cosine' (got {self.schedule!r})")
-        kinds = ("tuple", "item", "share", "time", "like_test")
+        kinds = ("tuple", "warm", "item", "share", "time", "like_test")
         if self.val_kind not in kinds:
             raise InputError(
                 f"train.val_kind: expected one of {list(kinds)} (got {self.val_kind!r})"

@@ -5,7 +5,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.distributed import ModalityParallel
 from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
-from hyperlearn_pyg.errors import InputError, NonFiniteError
+from hyperlearn_pyg.errors import DivergedError, InputError, NonFiniteError
 from hyperlearn_pyg.nn.models.hyperlearn import KNOWN, HyperLearn
 from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
@@ -52,6 +52,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     tensorboard: bool = False,
+    callback: Callable[[FitResult], None] | None = None,
     **overrides: Any,
 ) -> FitResult:
     """Train a model in place.
@@ -73,6 +74,8 @@ def fit(
         resume: go on from the state in ``out``.
         progress: show a progress bar.
         tensorboard: also log to ``out`` for TensorBoard (extra ``viz``).
+        callback: called after every epoch with what was done so far, the last row of ``history`` being that of the
+            epoch; on every rank, and what it raises, which must then be raised on all of them, ends the training.
         **overrides: values of :class:`TrainConfig` that differ from ``config``, as in ``fit(model, data, epochs=60)``.
 
     Raises:
@@ -91,7 +94,7 @@ def fit(
     writing = nullcontext() if folder is None else parallel.writer(folder / STATE_FOLDER)
     # the writer is left first: a Ctrl-C while the last state is being written must not cut it short
     with Progress(enabled=progress and parallel.rank == 0) as bar, Interrupt() as interrupt, writing as writer:
-        result = trainer.run(bar, interrupt, writer, events)
+        result = trainer.run(bar, interrupt, writer, events, callback)
     if events is not None:
         events.close()
     return result
@@ -114,14 +117,21 @@ class _Trainer:
         self.model, self.config, self.parallel, self.out = model, config, parallel, out
         self.device = parallel.device
         self.autocast = config.amp == "on" or (config.amp == "auto" and parallel.compute.type == "cuda")
-        self.data = _held_out(copy.copy(data).to(self.device), config)
+        self.data = held_out(copy.copy(data).to(self.device), config)
         self.initial = _snapshot(model) if config.refit else {}
         self.best: dict[str, Tensor] = {}
         self.at = Position()
         self.fresh, self.stopped = True, False
         self._enter_phase(0)
 
-    def run(self, bar: Progress, interrupt: Interrupt, writer: Writer | None, events: Any) -> FitResult:
+    def run(
+        self,
+        bar: Progress,
+        interrupt: Interrupt,
+        writer: Writer | None,
+        events: Any,
+        callback: Callable[[FitResult], None] | None,
+    ) -> FitResult:
         """Train what is left of both phases; leave the model with the weights to keep."""
         at, result = self.at, self.at.result
         clock = time.perf_counter() - result.seconds
@@ -134,6 +144,8 @@ class _Trainer:
                     self._end_epoch(inputs, bar, events)
                     if at.epoch % self.config.checkpoint_every == 0:
                         self._save(writer)
+                    if callback is not None:
+                        callback(result)
             if self._asked_to_stop(interrupt) or at.phase or not (self.config.refit and at.has_best):
                 break
             self._enter_phase(1)
@@ -216,8 +228,8 @@ class _Trainer:
         self._update_average()
         return value
 
-    def _diverged(self, what: str, epoch: int) -> InputError:
-        return InputError(
+    def _diverged(self, what: str, epoch: int) -> DivergedError:
+        return DivergedError(
             f"{what} in epoch {epoch}: lower train.lr (now {self.config.lr}) or set train.clip_norm, and check the "
             "features and values for very large numbers"
         )
@@ -275,6 +287,7 @@ class _Trainer:
             at.since_best += 1
             if score < at.best_score or not at.has_best:
                 at.best_score, at.since_best, at.has_best, at.result.best_epoch = score, 0, True, at.epoch
+                at.result.score = score
                 self.best = _snapshot(self.model)
                 at.result.validation = {**next(iter(metrics.values())), "relations": metrics}
         self._swap_average()
@@ -322,7 +335,8 @@ class _Trainer:
         self.average = {name: mean.to(self.device) for name, mean in saved.average.items()}
 
 
-def _held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHeteroData:
+def held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHeteroData:
+    """Return the data with the validation entries that a training with ``config`` draws, see :func:`hold_out`."""
     like = config.val_kind.removeprefix("like_")
     try:
         return hold_out(data, config.val_fraction, config.seed, like=like, modality=config.val_modality)
