@@ -15,8 +15,8 @@ def margins(
 
     A distance is :math:`(\bar{x} - \bar{f}) / \sqrt{s_x^2 + s_f^2}` with the means and sample deviations over the seeds
     of the row and of the floor, the other way round for metrics that are to be low. Seeds draw the same split for both,
-    so that the deviation of the difference is smaller as a rule: this is the cautious side. A floor of one seed is given
-    the deviation of the row.
+    so that the deviation of the difference is smaller as a rule: this is the cautious side. A floor of one seed is
+    given the deviation of the row.
 
     Args:
         lines: the lines of the table, each with ``name``, ``kind`` and ``values``: metric -> one figure a seed.
