@@ -164,7 +164,7 @@ EXPERIMENTS = (
         metrics=("ap", "auc", "chance"),
         seeds=3,
         note="Chance is the share of new friends among the pairs: the average precision of a random order. Settings "
-        "and the number of epochs were chosen on a tenth of the friends before; the models are trained on all of them. A "
-        "seed draws start and negatives alone.",
+        "and the number of epochs were chosen on a tenth of the friends before; the models are trained on all of them. "
+        "A seed draws start and negatives alone.",
     ),
 )
