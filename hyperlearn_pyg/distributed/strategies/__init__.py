@@ -1,0 +1,7 @@
+"""How replicas of one module train together: one file a strategy, one interface."""
+
+from __future__ import annotations
+
+from hyperlearn_pyg.distributed.strategies.base import Strategy
+
+__all__ = ["Strategy"]
