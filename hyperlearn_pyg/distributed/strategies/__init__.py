@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from hyperlearn_pyg.distributed.strategies.base import Strategy
+from hyperlearn_pyg.distributed.strategies.gist import GIST
 
-__all__ = ["Strategy"]
+__all__ = ["GIST", "Strategy"]

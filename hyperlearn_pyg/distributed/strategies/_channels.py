@@ -44,8 +44,8 @@ class Hidden:
             return
         if one.heads > 1 and two.heads > 1 and one.heads != two.heads:
             raise InputError(
-                f"{where} adds {one.heads} heads ({one.name!r}) to {two.heads} ({two.name!r}): heads are dealt whole, so "
-                "GIST needs as many in both"
+                f"{where} adds {one.heads} heads ({one.name!r}) to {two.heads} ({two.name!r}): heads are dealt whole, "
+                "so GIST needs as many in both"
             )
         if two.heads > one.heads:
             one, two = two, one

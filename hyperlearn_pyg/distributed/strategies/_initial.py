@@ -27,12 +27,12 @@ class _Noting(Tensor):
 
     @staticmethod
     def __new__(cls, like: Tensor, steps: list[Step | None]) -> _Noting:
-        made: _Noting = Tensor._make_wrapper_subclass(cls, like.shape, dtype=like.dtype, device="meta")
+        made: _Noting = Tensor._make_wrapper_subclass(cls, like.shape, dtype=like.dtype, device=torch.device("meta"))
         made.steps = steps
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         name, target = func.overloadpacket.__name__, args[0]
         if name in ("detach", "alias"):
             return cls(target, target.steps)

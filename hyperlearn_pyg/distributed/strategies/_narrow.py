@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,7 +48,8 @@ def narrow(bare: Module, plan: ChannelPlan, hand: Hand, values: Mapping[str, Ten
             _replace(sub, getattr(owner, attribute), Parameter(new, old.requires_grad))
         else:
             setattr(owner, attribute, new)
-        _resize(owner, new)
+        if attribute == "weight" and new.dim() == 2:
+            _resize(owner, new)
     for layer, sizes in plan.sizes.items():
         for attribute, axes in sizes.items():
             owner, key = _place(sub, f"{layer}.{attribute}")
@@ -76,7 +77,7 @@ def _replace(model: Module, old: Parameter, new: Parameter) -> None:
 def _resize(owner: Any, weight: Tensor) -> None:
     """Let the linear maps within a layer know their sizes."""
     for out, into in (("out_channels", "in_channels"), ("out_features", "in_features")):
-        if weight.dim() == 2 and hasattr(owner, out) and hasattr(owner, into) and isinstance(owner.weight, Tensor):
+        if hasattr(owner, out) and hasattr(owner, into):
             setattr(owner, out, weight.size(0))
             setattr(owner, into, weight.size(1))
 
@@ -127,9 +128,8 @@ class Shard:
         return [part.view(shape) for part, shape in zip(parts, own, strict=True)]
 
     def put_(self, stored: Tensor, blocks: list[Tensor], hands: list[Hand]) -> None:
-        """Overwrite what this rank stores with the blocks that :meth:`give_back` returned."""
-        for hand, block in zip(hands, blocks, strict=True):
-            put_(stored, self._meeting(hand, self.wire.rank), block)
+        """Overwrite what this rank stores with the blocks that :meth:`give_back` returned, or their means."""
+        merge_(stored, [self._meeting(hand, self.wire.rank) for hand in hands], blocks, self.weight.shared)
 
     def gather(self, stored: Tensor) -> Tensor:
         """Return the whole weight; every rank must call it."""
@@ -161,6 +161,19 @@ class Shard:
         flat = torch.cat([block.reshape(-1) for block in sent])
         got = self.wire.all_to_all(flat, [block.numel() for block in sent], receive, "weights")
         return list(got.split(receive))
+
+
+def merge_(stored: Tensor, places: Sequence[Sequence[Tensor | None]], blocks: Sequence[Tensor], shared: bool) -> None:
+    """Overwrite a weight with the blocks of all workers; entries that several have (``shared``) become their means."""
+    if not shared:
+        for index, block in zip(places, blocks, strict=True):
+            put_(stored, index, block)
+        return
+    total, times = torch.zeros_like(stored), torch.zeros_like(stored)
+    for index, block in zip(places, blocks, strict=True):
+        put_(total, index, take(total, index) + block)
+        put_(times, index, take(times, index) + 1)
+    stored.copy_(torch.where(times > 0, total / times.clamp(min=1), stored))
 
 
 def _lengths(shape: Any, index: list[Tensor | None]) -> list[int]:

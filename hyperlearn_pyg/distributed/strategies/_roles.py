@@ -10,10 +10,11 @@ from torch.nn import Module
 #: Layers of torch and of PyG, by name of class: a weight or a size -> what its dimensions run over.
 #:
 #: ``in``: the channels of the input, of the first of a pair; ``target``: those of the second. ``out``: the channels of
-#: the output. ``wide``: those of all heads, before they are averaged where they are. ``heads``, ``channels``: heads of
-#: the output, channels of one head. ``hidden``: channels that no other layer sees. ``-``: none of them. A star behind
-#: a word: several times, one behind the other. A layer without any of ``out``, ``wide``, ``heads``, ``channels`` acts on
-#: every channel by itself: its output has the channels of its input.
+#: the output. ``wide``: those of all heads, before they are averaged where they are. ``heads``, ``channels``: heads
+#: of the output, channels of one head. ``hidden``: channels that no other layer sees. ``-``: none of them. A star
+#: behind a word: several times, one behind the other. A layer without any of ``out``, ``wide``, ``heads``, ``channels``
+#: acts on every channel by itself: its output has the channels of its input. ``!``: an option that mixes all channels
+#: of the output, where it is on.
 _LINEAR = {"weight": "out in", "bias": "out"}
 _NORM = {"weight": "in", "bias": "in", "running_mean": "in", "running_var": "in", "num_batches_tracked": ""}
 _CONV = {"in_channels": "in", "out_channels": "channels"}
@@ -41,6 +42,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = {
         "lin_l.weight": "out in*",
         "lin_l.bias": "out",
         "lin_r.weight": "out target",
+        "normalize": "!",
     },
     "torch_geometric.nn.conv.graph_conv.GraphConv": {
         **_CONV,
@@ -100,6 +102,11 @@ def role_of(roles: Mapping[str, str], name: str) -> str | None:
         if fnmatchcase(name, pattern):
             return role
     return None
+
+
+def mixing_option(module: Module, roles: Mapping[str, str]) -> str | None:
+    """Return the option by which a layer mixes all channels of its output, if one is on."""
+    return next((name for name, role in roles.items() if role == "!" and getattr(module, name)), None)
 
 
 def makes_channels(roles: Mapping[str, str]) -> bool:

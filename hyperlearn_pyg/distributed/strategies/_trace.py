@@ -14,22 +14,9 @@ from torch.nn.parameter import is_lazy
 from torch_geometric.nn import JumpingKnowledge, MessagePassing
 
 from hyperlearn_pyg.distributed.strategies._channels import Axis, Hidden, Segment, Segments, whole, width_of
-from hyperlearn_pyg.distributed.strategies._roles import makes_channels, role_of, roles_of
+from hyperlearn_pyg.distributed.strategies._features import Traced, join, tensors_in
+from hyperlearn_pyg.distributed.strategies._roles import makes_channels, mixing_option, role_of, roles_of
 from hyperlearn_pyg.errors import InputError
-
-#: Functions that act on every number, or on pairs of numbers, by themselves.
-_BY_NUMBER = frozenset(
-    "abs add alpha_dropout bfloat16 celu clamp clone contiguous cos cpu cuda detach div double dropout elu exp feature_dropout"
-    " float gelu half hardsigmoid hardswish hardtanh leaky_relu log1p logsigmoid maximum minimum mish mul neg nan_to_num pow"
-    " radd relu relu6 requires_grad_ rmul rsub selu sigmoid silu sin softplus softsign sqrt square sub tanh threshold to"
-    " true_divide truediv type_as where".split()
-)
-#: Functions that mix channels, and are at home behind the last layer: they keep these channels whole.
-_MIXING = frozenset(("log_softmax", "normalize", "softmax"))
-_WAYS = (
-    "give it the form of layers that GIST knows with functions of every number between them (activations, dropout, sums, "
-    "concatenation of channels), or describe a layer of your own by 'channel_roles'"
-)
 
 
 @dataclass(frozen=True)
@@ -50,6 +37,11 @@ class Weight:
     def dealt(self) -> bool:
         """Whether a worker has part of it only."""
         return any(axis.dealt for axis in self.axes)
+
+    @property
+    def shared(self) -> bool:
+        """Whether some entries lie between channels that stay whole, so that all workers have them."""
+        return all(any(segment.dealt is None for segment in axis.segments) for axis in self.axes)
 
 
 @dataclass(frozen=True)
@@ -77,120 +69,6 @@ class ChannelPlan:
             made = f"{root.heads} heads of {root.channels}" if root.heads > 1 else str(root.channels)
             lines.append(f"{root.name}: {made} channels, {root.whole or 'dealt'}")
         return "\n".join(lines)
-
-
-class Traced(Tensor):
-    """Features without values, and the channels they have."""
-
-    segments: Segments
-
-    @classmethod
-    def make(cls, shape: Sequence[int], dtype: torch.dtype, segments: Segments) -> Traced:
-        """Return features of a shape whose last dimension has these channels."""
-        out: Traced = torch.empty(tuple(shape), dtype=dtype, device="meta").as_subclass(cls)
-        out.segments = segments
-        return out
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Run a function on the shapes, and tell the channels of what it gives."""
-        kwargs = {} if kwargs is None else kwargs
-        name = getattr(func, "__name__", str(func)).strip("_")
-        name = name[1:] if name in ("iadd", "isub", "imul") else name
-        seen = [part for part in _tensors([*args, *kwargs.values()]) if isinstance(part, Traced)]
-        if name == "getitem" and _picks_rows(args):
-            return Traced.make(_rows(args[0], args[1]), args[0].dtype, args[0].segments)
-        bare = [_to_meta(part) for part in args]
-        out = super().__torch_function__(func, types, bare, {key: _to_meta(part) for key, part in kwargs.items()})
-        if not isinstance(out, Tensor):
-            return out
-        if not isinstance(out, Traced):
-            out = out.as_subclass(cls)
-        out.segments = _segments(name, out, seen, args, kwargs)
-        return out
-
-
-def _segments(name: str, out: Tensor, seen: list[Traced], args: Any, kwargs: Any) -> Segments:
-    """Return the channels of the result of a function."""
-    where = f"'{name}'"
-    if out.dim() == 0:
-        width = 0
-    else:
-        width = out.size(-1)
-    if name in ("cat", "concat", "concatenate"):
-        parts: list[Any] = list(args[0] if args else kwargs["tensors"])
-        dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
-        runs = [part.segments if isinstance(part, Traced) else whole(part.size(-1)) for part in parts]
-        return sum(runs, ()) if dim in (-1, out.dim() - 1) else join(runs, where)
-    if name in _BY_NUMBER and out.dim():
-        everything = [part for part in _tensors([*args, *kwargs.values()]) if part.dim() and part.size(-1) == width]
-        return join([p.segments if isinstance(p, Traced) else whole(width) for p in everything], where)
-    dealt = [s.hidden for part in seen for s in part.segments if s.hidden is not None]
-    if name in _MIXING:
-        for hidden in dealt:
-            hidden.keep_whole(f"whole, since {where} mixes them")
-    elif dealt:
-        raise InputError(f"GIST cannot follow the channels of {dealt[0].name!r} through {where}: {_WAYS}")
-    return whole(width)
-
-
-def join(runs: Sequence[Segments], where: str) -> Segments:
-    """Return the channels of tensors that are brought together number by number.
-
-    Raises:
-        InputError: one ends within another.
-    """
-    first, *others = runs
-    for other in others:
-        if [s.width for s in first] != [s.width for s in other]:
-            if all(s.hidden is None for s in (*first, *other)):
-                return whole(width_of(first))
-            raise InputError(
-                f"{where} brings together channels that are made up differently ({_made_up(first)}; {_made_up(other)}): "
-                f"GIST cannot deal them alike; {_WAYS}"
-            )
-        for one, two in zip(first, other, strict=True):
-            pair = [s.hidden for s in (one, two) if s.hidden is not None]
-            if len(pair) == 2:
-                pair[0].join(pair[1], where)
-            for hidden in pair[: len(pair) % 2]:
-                hidden.keep_whole(f"whole, since {where} ties them to whole ones")
-    return first
-
-
-def _made_up(segments: Segments) -> str:
-    return " + ".join(f"{s.width} of {s.hidden.name!r}" if s.hidden else str(s.width) for s in segments)
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (tuple, list)):
-            yield from _tensors(value)
-
-
-def _to_meta(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return type(value)(_to_meta(part) for part in value)
-    return value.to("meta") if isinstance(value, Tensor) and not isinstance(value, Traced) else value
-
-
-def _picks_rows(args: Any) -> bool:
-    """Tell whether ``x[index]`` picks rows."""
-    return isinstance(args[0], Traced) and args[0].dim() > 1 and isinstance(args[1], (slice, Tensor))
-
-
-def _rows(x: Tensor, index: Any) -> tuple[int, ...]:
-    if isinstance(index, slice):
-        return (len(range(*index.indices(x.size(0)))), *x.shape[1:])
-    rest = x.shape[index.dim() :] if index.dtype == torch.bool else x.shape[1:]
-    return (*((x.size(0),) if index.dtype == torch.bool else index.shape), *rest)
-
-
-# ---------------------------------------------------------------- layers
 
 
 class _Layers:
@@ -225,6 +103,10 @@ class _Layers:
             out = before[1]
         else:
             out = self.new(name, *_form(layer)) if makes_channels(roles) else given["in"]
+        option = mixing_option(layer, roles)
+        for segment in out if option else ():
+            if segment.hidden is not None:
+                segment.hidden.keep_whole(f"whole, since '{option}' mixes them")
         self.seen[name] = given, (out if makes_channels(roles) else given["in"])
         rows = source if target is None else target
         shape = rows.shape if isinstance(layer, Embedding) else rows.shape[:-1]
@@ -249,7 +131,7 @@ def _refuse_more(name: str, args: Any, kwargs: Mapping[str, Any]) -> None:
     for key in ("return_attention_weights", "return_hyperedges"):
         if kwargs.get(key):
             raise InputError(f"layer {name!r} is called with {key}=True, whose output GIST cannot follow: leave it out")
-    for part in _tensors([*args, *kwargs.values()]):
+    for part in tensors_in([*args, *kwargs.values()]):
         if isinstance(part, Traced) and any(s.hidden is not None for s in part.segments):
             raise InputError(f"layer {name!r} gets hidden features as an argument beside 'x', which GIST cannot deal")
 
@@ -257,8 +139,8 @@ def _refuse_more(name: str, args: Any, kwargs: Mapping[str, Any]) -> None:
 def _unknown(name: str, layer: Module) -> Callable[..., Any]:
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise InputError(
-            f"GIST does not know what the weights of layer {name!r}, a {type(layer).__name__}, run over: describe it by a "
-            "dict 'channel_roles' of its class, as hyperlearn_pyg.nn.HypergraphConv does"
+            f"GIST does not know what the weights of layer {name!r}, a {type(layer).__name__}, run over: describe it "
+            "by a dict 'channel_roles' of its class, as hyperlearn_pyg.nn.HypergraphConv does"
         )
 
     return refuse
@@ -269,7 +151,9 @@ def _jump(name: str, layer: Any) -> Callable[..., Any]:
         if layer.mode == "cat":
             return torch.cat(xs, dim=-1)
         if layer.mode != "max":
-            raise InputError(f"GIST cannot deal {name!r}, a JumpingKnowledge of mode {layer.mode!r}: use 'cat' or 'max'")
+            raise InputError(
+                f"GIST cannot deal {name!r}, a JumpingKnowledge of mode {layer.mode!r}: use 'cat' or 'max'"
+            )
         runs = join([x.segments if isinstance(x, Traced) else whole(x.size(-1)) for x in xs], f"layer {name!r}")
         return Traced.make(xs[0].shape, xs[0].dtype, runs)
 
@@ -331,7 +215,7 @@ def trace(model: Module, example: Sequence[Any], example_kwargs: Mapping[str, An
     _refuse_lazy_and_tied(layers)
     with _stubs(layers), torch.no_grad():
         out = model(*_as_traced(tuple(example)), **_as_traced(dict(example_kwargs or {})))
-    for part in _tensors([out] if not isinstance(out, dict) else out.values()):
+    for part in tensors_in([out] if not isinstance(out, dict) else out.values()):
         for segment in part.segments if isinstance(part, Traced) else ():
             if segment.hidden is not None:
                 segment.hidden.keep_whole("whole, the output")
@@ -364,7 +248,7 @@ def _plan(layers: _Layers) -> ChannelPlan:
     roots = tuple(dict.fromkeys(hidden.find() for hidden in layers.hidden))
     plan = ChannelPlan({name: weights[name] for name in saved}, sizes, roots)
     if not plan.dealt:
-        raise InputError(f"there are no hidden channels to deal:\n{plan or 'no layer that GIST knows was called'}")
+        raise InputError(f"there are no hidden channels to deal:\n{str(plan) or 'no layer that GIST knows was called'}")
     return plan
 
 
@@ -399,8 +283,8 @@ class _Reader:
         if size == 1:
             return Axis(whole(1))
         raise InputError(
-            f"'{self.name}.{what}' has {size} entries where its input and output make {run.size} ({word!r}): GIST cannot "
-            "deal this layer"
+            f"'{self.name}.{what}' has {size} entries where its input and output make {run.size} ({word!r}): GIST "
+            "cannot deal this layer"
         )
 
     def weights(self) -> Iterator[tuple[str, Weight]]:
@@ -410,8 +294,8 @@ class _Reader:
             words = None if role is None else role.split()
             if words is None or len(words) != tensor.dim():
                 raise InputError(
-                    f"GIST does not know what '{self.name}.{inner}' runs over, of a {type(self.layer).__name__}: leave out "
-                    "the option that it comes from, or add it to 'channel_roles'"
+                    f"GIST does not know what '{self.name}.{inner}' runs over, of a {type(self.layer).__name__}: leave "
+                    "out the option that it comes from, or add it to 'channel_roles'"
                 )
             axes = tuple(self.axis(word, size, inner) for word, size in zip(words, tensor.shape, strict=True))
             yield f"{self.name}.{inner}", Weight(f"{self.name}.{inner}", axes, tensor.shape)

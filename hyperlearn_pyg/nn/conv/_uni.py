@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +32,16 @@ class UniConv(RoundTripConv):
 
     #: Whether the linear map comes before everything.
     by_head = False
+    channel_roles: ClassVar[Mapping[str, str] | None] = {
+        "in_channels": "in",
+        "out_channels": "channels",
+        "heads": "heads",
+        "lin.weight": "wide in",
+        "lin_target.weight": "wide target",
+        "att": "heads channels*",
+        "eps": "-",
+        "bias": "out",
+    }
 
     def __init__(
         self,

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -44,6 +47,12 @@ class ChebHypergraphConv(HypergraphLayer):
     """
 
     in_channels: int
+    channel_roles: ClassVar[Mapping[str, str] | None] = {
+        "in_channels": "in",
+        "out_channels": "out",
+        "lin.weight": "out in*",
+        "bias": "out",
+    }
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -80,6 +81,16 @@ class HypergraphConv(HypergraphLayer):
         >>> conv(torch.randn(3, 8), torch.tensor([[0, 1, 1, 2], [0, 0, 1, 1]])).shape
         torch.Size([3, 4])
     """
+
+    channel_roles: ClassVar[Mapping[str, str] | None] = {
+        "in_channels": "in",
+        "out_channels": "channels",
+        "heads": "heads",
+        "lin.weight": "wide in",
+        "lin_target.weight": "wide target",
+        "att": "- heads channels*",
+        "bias": "out",
+    }
 
     def __init__(
         self,
