@@ -58,6 +58,13 @@ def narrow(bare: Module, plan: ChannelPlan, hand: Hand, values: Mapping[str, Ten
     return sub
 
 
+def release(sub: Module) -> None:
+    """Let go of the values of a network, however long somebody still holds it."""
+    for tensor in tensors_of(sub).values():
+        tensor.grad = None
+        tensor.data = tensor.data.new_empty(0)
+
+
 def _count(index: Tensor | None, size: int) -> int:
     return size if index is None else len(index)
 

@@ -13,7 +13,7 @@ from torch.nn import Module
 
 from hyperlearn_pyg.distributed.strategies._channels import Hand, deal
 from hyperlearn_pyg.distributed.strategies._initial import fill_, noted, without_values
-from hyperlearn_pyg.distributed.strategies._narrow import Shard, narrow, skeleton, tensors_of
+from hyperlearn_pyg.distributed.strategies._narrow import Shard, narrow, release, skeleton, tensors_of
 from hyperlearn_pyg.distributed.strategies._trace import ChannelPlan, trace
 from hyperlearn_pyg.distributed.strategies.base import Strategy
 from hyperlearn_pyg.errors import InputError
@@ -45,8 +45,9 @@ class GIST(Strategy):
     **No rank holds the whole.** Each stores a range of every dealt weight, a :math:`1/m` of it, and fetches the block
     of its network from the others. A model without values, built under ``torch.device("meta")``, never comes to be:
     every rank draws its part as the layers' ``reset_parameters`` would have. Adam's two moments, gradients and weights
-    are then those of the narrow network. The model itself is not changed, but that rank 0's values are sent to all
-    ranks; let go of it where memory counts.
+    are then those of the narrow network. Where memory counts, run a round in a function of its own, so that the
+    optimizer is gone when the next one comes, and let go of a model that has values; GIST does not change it, but that
+    all ranks get rank 0's values.
 
     What can be dealt is found by following the channels through the model on shapes alone: layers of PyG
     (:class:`~torch_geometric.nn.GCNConv`, ``SAGEConv``, ``GATConv``, ``GATv2Conv``, ``GraphConv``, ``HypergraphConv``,
@@ -138,8 +139,8 @@ class GIST(Strategy):
     def round(self) -> Iterator[Module]:
         """Give the network of this worker for a round; what it has learnt returns to the whole at the end.
 
-        Every rank must come here. The network is a new one in each round: make the optimizer within. An error within
-        leaves the weights as they were before the round.
+        Every rank must come here. The network is a new one in each round, and empty after it: make the optimizer
+        within. An error within leaves the weights as they were before the round.
 
         Raises:
             RankLostError: a rank died, hangs, or raised within its round.
@@ -156,6 +157,7 @@ class GIST(Strategy):
             yield sub
             self._merge(tensors_of(sub), hands)
             self.rounds += 1
+            release(sub)
 
     def _merge(self, trained: Mapping[str, Tensor], hands: list[Hand]) -> None:
         """Bring the blocks back; nothing is overwritten before all messages came through."""
