@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from typing import Any
 
@@ -50,7 +50,8 @@ class Strategy(ABC):
         timeout: seconds that a rank is waited for; that of the group where absent.
 
     Attributes:
-        ranks: the ranks, see :class:`~hyperlearn_pyg.distributed.ranks.Ranks`.
+        ranks: the replicas of what this rank holds, see :class:`~hyperlearn_pyg.distributed.ranks.Ranks`.
+        everyone: all ranks of the mesh, or the same where it has one axis.
 
     Raises:
         ValueError: both a group and a mesh were given, or this rank is in neither.
@@ -61,6 +62,8 @@ class Strategy(ABC):
     ) -> None:
         self.ranks = Ranks(process_group=_replicas(process_group, mesh), timeout=timeout)
         self.wire = self.ranks.world
+        several = mesh is not None and mesh.ndim > 1
+        self.everyone = Ranks(process_group=_everyone(mesh), timeout=timeout) if several else self.ranks
 
     @property
     def rank(self) -> int:
@@ -77,19 +80,18 @@ class Strategy(ABC):
         """What this rank has sent, by kind: bytes, messages and seconds; ``comm_stats.reset()`` starts anew."""
         return self.ranks.stats
 
-    @contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self) -> AbstractContextManager[None]:
         """Tell the other ranks of what a block raises here; put it around the training loop.
 
         They raise it in place of their next message. Without it they notice as soon as this process ends, and else
         after their time-out.
         """
-        with self.ranks.guard():
-            yield
+        return self.ranks.guard()
 
     def check(self) -> None:
         """Raise what broke these ranks before: after a rank was lost no message can be sent."""
         self.ranks.check()
+        self.everyone.check()
 
     # ------------------------------------------------------------------ for strategies
 
@@ -138,6 +140,10 @@ class Strategy(ABC):
                 raise InputError(f"'state_dict' of {name} lacks {key!r}.{did_you_mean(key, state_dict)}")
         self._load_state({key: value for key, value in state_dict.items() if key != "strategy"})
 
+    def restart(self) -> None:
+        """Begin anew with the module as it is now: another one was loaded into it, the same on all ranks."""
+        self.check()
+
     @abstractmethod
     def _state(self) -> dict[str, Any]:
         """Return the state: tensors, numbers, texts, None, and lists and dicts of these."""
@@ -162,3 +168,10 @@ def _replicas(process_group: Any, mesh: DeviceMesh | None) -> Any:
     if dist.get_rank() not in mesh.mesh.flatten().tolist():
         raise ValueError(f"'mesh' must hold this rank, {dist.get_rank()}")
     return mesh.get_group(REPLICA)
+
+
+def _everyone(mesh: DeviceMesh | None) -> Any:
+    """Return a group of all ranks of a mesh."""
+    if mesh is None or mesh.size() == dist.get_world_size():
+        return None
+    return dist.new_group(sorted(mesh.mesh.flatten().tolist()), use_local_synchronization=True)
