@@ -7,6 +7,7 @@ from hyperlearn_pyg.distributed.strategies.co_learning import CoLearning, Round,
 from hyperlearn_pyg.distributed.strategies.codistillation import Codistillation, kl_divergence, squared_error
 from hyperlearn_pyg.distributed.strategies.gist import GIST
 from hyperlearn_pyg.distributed.strategies.gradient_push import GradientPush, exponential_graph
+from hyperlearn_pyg.distributed.strategies.resist import ResIST
 from hyperlearn_pyg.distributed.strategies.saving import load_replicas, save_replicas
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "CoLearning",
     "Codistillation",
     "GradientPush",
+    "ResIST",
     "Round",
     "RoundTrace",
     "Strategy",

@@ -39,23 +39,27 @@ def narrow(bare: Module, plan: ChannelPlan, hand: Hand, values: Mapping[str, Ten
         hand: what the worker has.
         values: its part of every parameter and buffer, which the network takes as its own.
     """
-    sub = copy.deepcopy(bare)
-    for name, old in tensors_of(bare).items():
-        owner, attribute = _place(sub, name)
-        new = values[name]
-        if isinstance(old, Parameter):
-            # weights that one layer has under two names stay one
-            _replace(sub, getattr(owner, attribute), Parameter(new, old.requires_grad))
-        else:
-            setattr(owner, attribute, new)
-        if attribute == "weight" and new.dim() == 2:
-            _resize(owner, new)
+    sub = fill(copy.deepcopy(bare), values)
     for layer, sizes in plan.sizes.items():
         for attribute, axes in sizes.items():
             owner, key = _place(sub, f"{layer}.{attribute}")
             counts = tuple(_count(axis.index(hand), axis.size) for axis in axes)
             setattr(owner, key, counts if isinstance(getattr(owner, key), tuple) else counts[0])
     return sub
+
+
+def fill(bare: Module, values: Mapping[str, Tensor]) -> Module:
+    """Give a model without values these as its parameters and buffers, in place; shapes may be others than before."""
+    for name, old in tensors_of(bare).items():
+        owner, attribute = _place(bare, name)
+        new = values[name]
+        if isinstance(old, Parameter):
+            _replace(bare, old, Parameter(new, old.requires_grad))  # also under a second name
+        else:
+            setattr(owner, attribute, new)
+        if attribute == "weight" and new.dim() == 2:
+            _resize(owner, new)
+    return bare
 
 
 def release(sub: Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -98,7 +99,7 @@ class GIST(Strategy):
         self.seed, self.rounds = seed, 0
         shapes = {name: list(weight.shape) for name, weight in self.plan.weights.items()}
         self.require_alike(seed=seed, weights=shapes, channels=str(self.plan))
-        self.model = skeleton(model)
+        self.model, self._source = skeleton(model), weakref.ref(model)
         saved = model.state_dict()
         self._saved = [name for name in self.plan.weights if name in saved]
         self._shards = {name: Shard(w, self.wire) for name, w in self.plan.weights.items() if w.dealt}
@@ -183,6 +184,21 @@ class GIST(Strategy):
             name: self._shards[name].gather(self._stored[name]) if name in self._shards else self._stored[name].clone()
             for name in self._saved
         }
+
+    def restart(self) -> None:
+        """Begin anew with the weights that the model of the beginning has now, the same on all ranks.
+
+        Raises:
+            InputError: nobody holds that model any more, or it has no values.
+        """
+        super().restart()
+        model = self._source()
+        if model is None or without_values(model):
+            raise InputError("GIST cannot begin anew without a model that has values: make a new one from such a model")
+        for name, tensor in tensors_of(model).items():
+            value = tensor.detach()
+            self._stored[name] = self._shards[name].cut(value) if name in self._shards else value.clone()
+        self.rounds = 0
 
     def _state(self) -> dict[str, Any]:
         weights = {name: self._stored[name].clone() for name in self._saved}
