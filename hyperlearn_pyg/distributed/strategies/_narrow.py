@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
+from torch.nn.parameter import is_lazy
 
 from hyperlearn_pyg.distributed.strategies._channels import Hand, put_, take
 from hyperlearn_pyg.distributed.strategies._trace import ChannelPlan, Weight
 from hyperlearn_pyg.distributed.traffic import split_batch
 from hyperlearn_pyg.distributed.wire import Wire
+from hyperlearn_pyg.errors import InputError
 
 
 def tensors_of(model: Module) -> dict[str, Tensor]:
@@ -24,7 +26,9 @@ def tensors_of(model: Module) -> dict[str, Tensor]:
 def skeleton(model: Module) -> Module:
     """Return a copy of a model without values: everything but its parameters and buffers, which have no storage."""
     memo: dict[int, Any] = {}
-    for tensor in tensors_of(model).values():
+    for name, tensor in tensors_of(model).items():
+        if is_lazy(tensor):
+            raise InputError(f"the parameter {name!r} has no shape yet: run the model once before")
         bare = tensor.detach().to("meta")
         memo[id(tensor)] = Parameter(bare, tensor.requires_grad) if isinstance(tensor, Parameter) else bare
     return copy.deepcopy(model, memo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -52,11 +52,13 @@ class ChannelPlan:
         weights: all parameters and buffers by name.
         sizes: for each layer its attributes that are numbers of channels: name -> what they count.
         hidden: the hidden channels, in the order of the layers, those that stay whole too.
+        layers: where this was found.
     """
 
     weights: dict[str, Weight]
     sizes: dict[str, dict[str, tuple[Axis, ...]]]
     hidden: tuple[Hidden, ...]
+    layers: Layers = field(repr=False)
 
     @property
     def dealt(self) -> list[Hidden]:
@@ -71,13 +73,12 @@ class ChannelPlan:
         return "\n".join(lines)
 
 
-class _Layers:
+class Layers:
     """The layers of a model, and what their weights were found to run over."""
 
     def __init__(self, model: Module) -> None:
         self.model = model
         self.hidden: list[Hidden] = []
-        self.inner: dict[str, Segments] = {}
         self.seen: dict[str, tuple[dict[str, Segments], Segments]] = {}
         self.leaves = {n: m for n, m in model.named_modules() if roles_of(m) is not None and n}
         nested = [n for n in self.leaves if any(n.startswith(f"{other}.") for other in self.leaves)]
@@ -102,7 +103,7 @@ class _Layers:
             given = {key: join([before[0][key], given[key]], f"layer {name!r}") for key in given}
             out = before[1]
         else:
-            out = self.new(name, *_form(layer)) if makes_channels(roles) else given["in"]
+            out = self.new(name, *form(layer)) if makes_channels(roles) else given["in"]
         option = mixing_option(layer, roles)
         for segment in out if option else ():
             if segment.hidden is not None:
@@ -120,8 +121,8 @@ def _segments_in(x: Any, layer: Module) -> Segments:
     return whole(x.size(-1)) if isinstance(x, Tensor) and x.dim() and not isinstance(layer, Embedding) else ()
 
 
-def _form(layer: Any) -> tuple[int, int]:
-    """Return heads and channels of the output."""
+def form(layer: Any) -> tuple[int, int]:
+    """Return heads and channels of the output of a layer."""
     names = ("out_channels", "out_features", "embedding_dim")
     channels = next(getattr(layer, name) for name in names if hasattr(layer, name))
     return (getattr(layer, "heads", 1) if getattr(layer, "concat", True) else 1), channels
@@ -161,7 +162,7 @@ def _jump(name: str, layer: Any) -> Callable[..., Any]:
 
 
 @contextmanager
-def _stubs(layers: _Layers) -> Iterator[None]:
+def _stubs(layers: Layers) -> Iterator[None]:
     """Let the layers tell channels instead of computing."""
     stubbed: list[Module] = []
     try:
@@ -184,7 +185,7 @@ def _stubs(layers: _Layers) -> Iterator[None]:
             del module.__dict__["forward"]
 
 
-def _bound(layers: _Layers, name: str) -> Callable[..., Any]:
+def _bound(layers: Layers, name: str) -> Callable[..., Any]:
     return lambda *args, **kwargs: layers.call(name, args, kwargs)
 
 
@@ -209,7 +210,7 @@ def trace(model: Module, example: Sequence[Any], example_kwargs: Mapping[str, An
     Raises:
         InputError: the model does something with hidden channels that cannot be followed, or there are none to deal.
     """
-    layers = _Layers(model)
+    layers = Layers(model)
     if roles_of(model) is not None:
         raise InputError("'model' is a single layer and has no hidden channels: GIST deals those of two layers or more")
     _refuse_lazy_and_tied(layers)
@@ -222,7 +223,7 @@ def trace(model: Module, example: Sequence[Any], example_kwargs: Mapping[str, An
     return _plan(layers)
 
 
-def _refuse_lazy_and_tied(layers: _Layers) -> None:
+def _refuse_lazy_and_tied(layers: Layers) -> None:
     places: dict[int, tuple[str, str]] = {}
     for leaf, layer in layers.leaves.items():
         for inner, tensor in layer.named_parameters():
@@ -234,29 +235,44 @@ def _refuse_lazy_and_tied(layers: _Layers) -> None:
                 raise InputError(f"the parameters {first!r} and {name!r} are one tensor: GIST deals no tied weights")
 
 
-def _plan(layers: _Layers) -> ChannelPlan:
+def _plan(layers: Layers) -> ChannelPlan:
     weights: dict[str, Weight] = {}
     sizes: dict[str, dict[str, tuple[Axis, ...]]] = {}
     for name, (given, out) in layers.seen.items():
         layer = layers.leaves[name]
-        reader = _Reader(name, layer, given, out, layers)
+        reader = Reader(name, layer, given, out, lambda inner, width: layers.new(inner, 1, width))
         weights.update(reader.weights())
         sizes[name] = reader.sizes()
     saved = dict(layers.model.named_parameters()) | dict(layers.model.named_buffers())
     for name, tensor in saved.items():
         weights.setdefault(name, Weight(name, tuple(Axis(whole(n)) for n in tensor.shape), tensor.shape))
     roots = tuple(dict.fromkeys(hidden.find() for hidden in layers.hidden))
-    plan = ChannelPlan({name: weights[name] for name in saved}, sizes, roots)
+    plan = ChannelPlan({name: weights[name] for name in saved}, sizes, roots, layers)
     if not plan.dealt:
         raise InputError(f"there are no hidden channels to deal:\n{str(plan) or 'no layer that GIST knows was called'}")
     return plan
 
 
-class _Reader:
-    """Read what the weights of one layer run over."""
+class Reader:
+    """Read what the weights of one layer run over.
 
-    def __init__(self, name: str, layer: Any, given: Mapping[str, Segments], out: Segments, layers: _Layers) -> None:
-        self.name, self.layer, self.layers = name, layer, layers
+    Args:
+        name: of the layer.
+        layer: the layer.
+        given: the channels of its inputs.
+        out: those of its output.
+        inner: gives channels that no other layer sees, from their name and number.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layer: Any,
+        given: Mapping[str, Segments],
+        out: Segments,
+        inner: Callable[[str, int], Segments],
+    ) -> None:
+        self.name, self.layer, self.inner = name, layer, inner
         self.roles = roles_of(layer) or {}
         self.runs: dict[str, Axis] = {key: Axis(segments) for key, segments in given.items()}
         self.runs["out"] = Axis(out)
@@ -274,7 +290,7 @@ class _Reader:
         if base == "-":
             return Axis(whole(size))
         if base == "hidden" and base not in self.runs:
-            self.runs[base] = Axis(self.layers.new(f"{self.name}.{what}", 1, size))
+            self.runs[base] = Axis(self.inner(f"{self.name}.{what}", size))
         run = self.runs[base]
         if many and run.size and size % run.size == 0:
             run = Axis(run.segments, run.repeat * (size // run.size))

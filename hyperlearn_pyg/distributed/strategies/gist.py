@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import Module
 
 from hyperlearn_pyg.distributed.strategies._channels import Hand, deal
+from hyperlearn_pyg.distributed.strategies._columns import columns, gathered, runs_of
 from hyperlearn_pyg.distributed.strategies._initial import fill_, noted, without_values
 from hyperlearn_pyg.distributed.strategies._narrow import Shard, narrow, release, skeleton, tensors_of
 from hyperlearn_pyg.distributed.strategies._trace import ChannelPlan, trace
@@ -93,13 +94,13 @@ class GIST(Strategy):
         timeout: float | None = None,
     ) -> None:
         super().__init__(process_group=process_group, mesh=mesh, timeout=timeout)
-        self.plan: ChannelPlan = trace(model, args, kwargs)
+        self.model, self._source = skeleton(model), weakref.ref(model)
+        self.plan: ChannelPlan = trace(self.model, args, kwargs)
         for hidden in self.plan.dealt:
             hidden.units(self.world_size)
         self.seed, self.rounds = seed, 0
         shapes = {name: list(weight.shape) for name, weight in self.plan.weights.items()}
         self.require_alike(seed=seed, weights=shapes, channels=str(self.plan))
-        self.model, self._source = skeleton(model), weakref.ref(model)
         saved = model.state_dict()
         self._saved = [name for name in self.plan.weights if name in saved]
         self._shards = {name: Shard(w, self.wire) for name, w in self.plan.weights.items() if w.dealt}
@@ -171,6 +172,21 @@ class GIST(Strategy):
         self._stored.update(shared)
         for name, shard in self._shards.items():
             shard.put_(self._stored[name], blocks[name], hands)
+
+    def network(self) -> Module:
+        """Return the whole network for evaluation, each of whose layers is computed by all ranks together.
+
+        A rank holds a run of the channels of every hidden layer, so about a :math:`1/m` of the weights, and the whole
+        activations. Every rank must come here, and call the network together with all others on the same input;
+        attention whose heads the number of workers does not divide, and the output layer, are whole on all of them.
+        """
+        self.check()
+        plan = columns(self.plan, self.world_size)
+        runs, values = runs_of(plan, self.world_size), {}
+        for name, stored in self._stored.items():
+            apart = name in self._shards
+            values[name] = Shard(plan.weights[name], self.wire).fetch(stored, runs) if apart else stored.clone()
+        return gathered(narrow(self.model, plan, runs[self.rank], values), plan, self.wire)
 
     # ------------------------------------------------------------------ state
 

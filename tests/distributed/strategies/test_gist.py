@@ -16,6 +16,7 @@ import torch_geometric.nn as pyg
 from torch import Tensor
 from torch.nn import Module
 
+from hyperlearn_pyg import nn
 from hyperlearn_pyg.distributed.strategies import GIST
 from hyperlearn_pyg.distributed.strategies._channels import take
 from hyperlearn_pyg.distributed.strategies._narrow import merge_, narrow, tensors_of
@@ -96,6 +97,8 @@ def train(rank: int, world_size: int) -> dict[str, Any]:
         learn(sub, 3)
         out["narrow"] = sum(t.numel() for t in tensors_of(sub).values())
     out["end"] = gist.full_state_dict()
+    out["network"] = gist.network()(x, index)
+    out["others"] = [apart(model) for model in others()]
     resumed = GIST(build(seed=7), (x, index), seed=0)
     resumed.load_state_dict(state)
     with resumed.round() as sub:
@@ -119,6 +122,39 @@ def train(rank: int, world_size: int) -> dict[str, Any]:
     return out
 
 
+class Deep(Module):
+    """Attention by heads, attention whose heads do not part, hyperedges with channels of their own; a sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = pyg.GATConv(IN, 4, heads=4)
+        self.second = pyg.GATv2Conv(16, 16, heads=1)
+        self.third = nn.HypergraphConv(16, 4, heads=4, use_attention=True)
+        self.fourth = nn.HNHNConv(16, 16, hidden_channels=8)
+        self.fifth = nn.UniGATConv(16, 16, heads=3, concat=False)
+        self.last = torch.nn.Linear(32, OUT)
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        x = self.first(x, index).relu()
+        x = x + self.second(x, index).tanh()
+        y = self.fourth(self.third(x, index), index)
+        return self.last(torch.cat([x, self.fifth(y, index)], dim=-1))
+
+
+def others() -> list[Module]:
+    torch.manual_seed(2)
+    return [Deep().double(), pyg.GraphSAGE(IN, 8, 3, OUT, project=True, norm="layer_norm").double()]
+
+
+def apart(model: Module) -> tuple[float, float]:
+    """Compute a model over all ranks; return the greatest difference, and how much of its weights is here."""
+    x, index, _ = problem()
+    net = GIST(model, (x, index)).network()
+    held = sum(p.numel() for p in net.parameters()) / sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        return float((net(x, index) - model.eval()(x, index)).abs().max()), held
+
+
 def check(found: list[dict[str, Any]], world_size: int) -> None:
     wanted = reference(world_size, 3, 3)
     start = build().state_dict()
@@ -131,6 +167,12 @@ def check(found: list[dict[str, Any]], world_size: int) -> None:
             assert torch.equal(entry["resumed"][name], entry["end"][name])
             assert torch.equal(entry["end"][name], found[0]["end"][name])
         assert any(not torch.equal(entry["end"][name], start[name]) for name in start)
+        model = build()
+        model.load_state_dict(entry["end"])
+        x, index, _ = problem()
+        torch.testing.assert_close(entry["network"], model.eval()(x, index).detach(), rtol=1e-12, atol=1e-12)
+        assert all(difference < 1e-12 for difference, _ in entry["others"])
+        assert all(held < 0.9 for _, held in entry["others"])
         assert entry["held"] < 1.2 * whole / world_size
         assert entry["narrow"] < whole / world_size * 1.2
         assert entry["other rank"][0] == "InputError"
@@ -251,6 +293,8 @@ def meta(width: int) -> Module:
 def run_rounds(model: Module, rounds: int, *data: Tensor) -> tuple[list[float], dict[str, Any]]:
     gist = GIST(model, data[:2])
     losses = [loss for _ in range(rounds) for loss in run_round(gist, *data)]
+    with torch.no_grad():
+        losses.append(float(F.cross_entropy(gist.network()(*data[:2]), data[2])))  # of the whole
     return losses, gist.state_dict()
 
 
@@ -274,5 +318,7 @@ def test_four_ranks_train_a_model_whose_weights_alone_exceed_the_memory_of_each(
     for entry in ranks.run(train_wide, 4, limit=60):
         assert entry["whole"][0] == "RuntimeError"
         assert "can't allocate memory" in entry["whole"][1]
-        assert entry["losses"][-1] < entry["losses"][0]
+        *losses, whole = entry["losses"]
+        assert losses[-1] < losses[0]
+        assert whole < 3 * losses[0]
         assert entry["held"] < 0.26
