@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,19 +129,26 @@ class Shard:
 
     def fetch(self, stored: Tensor, hands: list[Hand]) -> Tensor:
         """Return the block of the weight that this rank's network has; every rank must call it."""
-        sent = [take(stored, self._meeting(hands[rank], self.wire.rank)) for rank in range(len(hands))]
+        to = [self._meeting(hand, self.wire.rank) for hand in hands]
+        send = [math.prod(_lengths(stored.shape, index)) for index in to]
         shapes = self._shapes(hands[self.wire.rank])
-        parts = self._exchange(sent, [shape.numel() for shape in shapes])
+        flat = torch.cat([take(stored, index).reshape(-1) for index in to])  # no name holds the blocks besides
+        got = self._exchange(flat, send, [shape.numel() for shape in shapes])
+        if self.along == 0:
+            return got.view(-1, *shapes[0][1:])
+        parts = got.split([shape.numel() for shape in shapes])
         return torch.cat([part.view(shape) for part, shape in zip(parts, shapes, strict=True)], dim=self.along)
 
     def give_back(self, stored: Tensor, block: Tensor, hands: list[Hand]) -> list[Tensor]:
         """Return the blocks of all networks as far as this rank stores them; every rank must call it."""
         shapes = self._shapes(hands[self.wire.rank])
-        sent = list(block.split([shape[self.along] for shape in shapes], dim=self.along))
+        parts = block.split([shape[self.along] for shape in shapes], dim=self.along)
+        flat = torch.cat([part.reshape(-1) for part in parts])
         places = [self._meeting(hand, self.wire.rank) for hand in hands]
         own = [torch.Size(_lengths(stored.shape, index)) for index in places]
-        parts = self._exchange(sent, [shape.numel() for shape in own])
-        return [part.view(shape) for part, shape in zip(parts, own, strict=True)]
+        got = self._exchange(flat, [shape.numel() for shape in shapes], [shape.numel() for shape in own])
+        pieces = got.split([shape.numel() for shape in own])
+        return [piece.view(shape) for piece, shape in zip(pieces, own, strict=True)]
 
     def put_(self, stored: Tensor, blocks: list[Tensor], hands: list[Hand]) -> None:
         """Overwrite what this rank stores with the blocks that :meth:`give_back` returned, or their means."""
@@ -172,10 +180,8 @@ class Shard:
             out.append(torch.Size(_lengths(whole, self._meeting(hand, rank))))
         return out
 
-    def _exchange(self, sent: list[Tensor], receive: list[int]) -> list[Tensor]:
-        flat = torch.cat([block.reshape(-1) for block in sent])
-        got = self.wire.all_to_all(flat, [block.numel() for block in sent], receive, "weights")
-        return list(got.split(receive))
+    def _exchange(self, flat: Tensor, send: list[int], receive: list[int]) -> Tensor:
+        return self.wire.all_to_all(flat, send, receive, "weights")
 
 
 def merge_(stored: Tensor, places: Sequence[Sequence[Tensor | None]], blocks: Sequence[Tensor], shared: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -293,6 +294,7 @@ def meta(width: int) -> Module:
 def run_rounds(model: Module, rounds: int, *data: Tensor) -> tuple[list[float], dict[str, Any]]:
     gist = GIST(model, data[:2])
     losses = [loss for _ in range(rounds) for loss in run_round(gist, *data)]
+    gc.collect()  # optimizers hold themselves, and wait for it
     with torch.no_grad():
         losses.append(float(F.cross_entropy(gist.network()(*data[:2]), data[2])))  # of the whole
     return losses, gist.state_dict()
