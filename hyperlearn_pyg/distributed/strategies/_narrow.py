@@ -139,6 +139,16 @@ class Shard:
         parts = got.split([shape.numel() for shape in shapes])
         return torch.cat([part.view(shape) for part, shape in zip(parts, shapes, strict=True)], dim=self.along)
 
+    def at_home(self, hands: list[Hand]) -> bool:
+        """Tell whether every worker's block is just what its rank stores."""
+        for hand, start, count in zip(hands, self.starts, self.counts, strict=True):
+            index = [axis.index(hand) for axis in self.weight.axes]
+            along = index.pop(self.along)
+            own = torch.arange(start, start + count)
+            if along is None or not torch.equal(along, own) or any(places is not None for places in index):
+                return False
+        return True
+
     def give_back(self, stored: Tensor, block: Tensor, hands: list[Hand]) -> list[Tensor]:
         """Return the blocks of all networks as far as this rank stores them; every rank must call it."""
         shapes = self._shapes(hands[self.wire.rank])

@@ -178,14 +178,15 @@ class GIST(Strategy):
 
         A rank holds a run of the channels of every hidden layer, so about a :math:`1/m` of the weights, and the whole
         activations. Every rank must come here, and call the network together with all others on the same input;
-        attention whose heads the number of workers does not divide, and the output layer, are whole on all of them.
+        attention whose heads the number of workers does not divide, and the output layer, are whole on all of them. It
+        is good until the next round: the weights that a rank stores anyway are not copied.
         """
         self.check()
         plan = columns(self.plan, self.world_size)
         runs, values = runs_of(plan, self.world_size), {}
         for name, stored in self._stored.items():
-            apart = name in self._shards
-            values[name] = Shard(plan.weights[name], self.wire).fetch(stored, runs) if apart else stored.clone()
+            shard = Shard(plan.weights[name], self.wire) if name in self._shards else None
+            values[name] = stored if shard is None or shard.at_home(runs) else shard.fetch(stored, runs)
         return gathered(narrow(self.model, plan, runs[self.rank], values), plan, self.wire)
 
     # ------------------------------------------------------------------ state
