@@ -135,8 +135,8 @@ class Method:
 GRID = {"local_steps": (5, 10, 25)}
 METHODS: dict[str, Method] = {
     f"wide net, {WIDTH} channels": Method(Net, alone),
-    "GIST, steps divided by workers": Method(Net, gist, {"local_steps": 10, "divided": True}, GRID),
-    "GIST, as many steps": Method(Net, gist, {"local_steps": 10, "divided": False}, GRID),
+    "GIST, steps divided by workers": Method(Net, gist, {"local_steps": 5, "divided": True}, GRID),
+    "GIST, as many steps": Method(Net, gist, {"local_steps": 5, "divided": False}, GRID),
     f"deep stack, {BLOCKS} blocks": Method(stack, alone),
     "ResIST, as many steps": Method(
         stack,

@@ -59,7 +59,9 @@ class GIST(Strategy):
     ``channel_roles`` what its weights run over. ``print(gist.plan)`` shows what was found.
 
     The network of a worker computes what the whole one would with all other weights zero, but for norms over channels
-    (``LayerNorm``), which see the worker's channels only.
+    (``LayerNorm``), which see the worker's channels only. The whole one adds up :math:`m` times as many channels as its
+    weights were trained with, so put a norm behind every hidden layer, as the paper does: ``LayerNorm`` with
+    ``elementwise_affine=False``.
 
     Args:
         model: the model, the same on all ranks; with values, those of rank 0 count.
@@ -94,10 +96,13 @@ class GIST(Strategy):
         timeout: float | None = None,
     ) -> None:
         super().__init__(process_group=process_group, mesh=mesh, timeout=timeout)
-        self.model, self._source = skeleton(model), weakref.ref(model)
-        self.plan: ChannelPlan = trace(self.model, args, kwargs)
-        for hidden in self.plan.dealt:
-            hidden.units(self.world_size)
+        with self.ranks.all_or_none("GIST cannot deal the model"):
+            if device is not None and not without_values(model):
+                raise InputError("'device' is for a model without values: move the model with .to(...)")
+            self.model, self._source = skeleton(model), weakref.ref(model)
+            self.plan: ChannelPlan = trace(self.model, args, kwargs)
+            for hidden in self.plan.dealt:
+                hidden.units(self.world_size)
         self.seed, self.rounds = seed, 0
         shapes = {name: list(weight.shape) for name, weight in self.plan.weights.items()}
         self.require_alike(seed=seed, weights=shapes, channels=str(self.plan))
@@ -106,8 +111,6 @@ class GIST(Strategy):
         self._shards = {name: Shard(w, self.wire) for name, w in self.plan.weights.items() if w.dealt}
         if without_values(model):
             self._stored = self._drawn(model, torch.device("cpu" if device is None else device))
-        elif device is not None:
-            raise InputError("'device' is for a model without values: move the model with .to(...)")
         else:
             self._stored = self._cut(model)
 

@@ -79,11 +79,13 @@ class ResIST(Strategy):
         timeout: float | None = None,
     ) -> None:
         super().__init__(process_group=process_group, mesh=mesh, timeout=timeout)
-        self.num_dealt = _check(stack) - 1
-        if not 0 <= min_blocks <= self.num_dealt:
-            raise InputError(
-                f"'min_blocks' must lie between 0 and {self.num_dealt}, the blocks beyond the first (got {min_blocks})"
-            )
+        with self.ranks.all_or_none("ResIST cannot deal the stack"):
+            self.num_dealt = _check(stack) - 1
+            if not 0 <= min_blocks <= self.num_dealt:
+                raise InputError(
+                    f"'min_blocks' must lie between 0 and {self.num_dealt}, the blocks beyond the first (got "
+                    f"{min_blocks})"
+                )
         self.min_blocks, self.seed, self.rounds = min_blocks, seed, 0
         shapes = {name: list(tensor.shape) for name, tensor in tensors_of(stack).items()}
         self.require_alike(seed=seed, min_blocks=min_blocks, weights=shapes)

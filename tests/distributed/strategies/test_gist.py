@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from hyperlearn_pyg import nn
-from hyperlearn_pyg.distributed.strategies import GIST
+from hyperlearn_pyg.distributed.strategies import GIST, CoLearning, load_replicas, save_replicas
 from hyperlearn_pyg.distributed.strategies._channels import take
 from hyperlearn_pyg.distributed.strategies._narrow import merge_, narrow, tensors_of
 from hyperlearn_pyg.errors import InputError, RankLostError
@@ -108,6 +108,7 @@ def train(rank: int, world_size: int) -> dict[str, Any]:
     out["held"] = sum(t.numel() for t in state["weights"].values())
     out["other rank"] = said(lambda: resumed.load_state_dict({**state, "place": [rank + 1, world_size]}))
     out["differ"] = said(lambda: GIST(build(), (x, index), seed=rank))
+    out["odd"] = said(lambda: GIST(build(width=8 + rank), (x, index)))
     gist = GIST(build(), (x, index), seed=3, timeout=30.0)  # a group of its own, as this one will break
     before = {name: tensor.clone() for name, tensor in gist.state_dict()["weights"].items()}
 
@@ -179,6 +180,8 @@ def check(found: list[dict[str, Any]], world_size: int) -> None:
         assert entry["other rank"][0] == "InputError"
         assert f"must be of rank {rank} of {world_size}" in entry["other rank"][1]
         assert entry["differ"][0] == "RanksDifferError"
+        assert entry["odd"][0] == ("InputError" if rank % 2 else "ParallelError")
+        assert "hidden channels of 'convs.0' cannot be dealt" in entry["odd"][1]
         assert entry["intact"]
         assert entry["broken"][0] == ("KeyError" if rank == 1 else "RankLostError")
         assert entry["broken"][2] == (() if rank == 1 else (1,))
@@ -229,6 +232,33 @@ def test_alone_it_is_plain_training() -> None:
     del state["weights"]["lin.bias"]
     with pytest.raises(InputError, match=r"must have 'lin.bias' of shape \[3\] \(got nothing\)"):
         gist.load_state_dict(state)
+
+
+def test_checkpoints_move_between_gist_other_strategies_and_plain_training(tmp_path: Path) -> None:
+    x, index, _ = problem()
+    model = build()
+    gist = GIST(model, (x, index))
+    with gist.round() as sub:
+        learn(sub, 2)
+    model.load_state_dict(gist.full_state_dict())
+    save_replicas(gist, tmp_path, 1, model)
+    other = build(seed=4)
+    again = GIST(other, (x, index))
+    assert load_replicas(again, tmp_path, other) == {"step": 1}
+    assert again.rounds == 1
+    plain = build(seed=5)
+    load_replicas(CoLearning(plain, torch.optim.SGD(plain.parameters(), lr=0.1)), tmp_path, plain)
+    co = CoLearning(plain, torch.optim.SGD(plain.parameters(), lr=0.1))
+    learn(plain, 1)
+    save_replicas(co, tmp_path, 2, plain)
+    load_replicas(again, tmp_path, other)  # of another strategy: it begins anew with what was loaded
+    assert again.rounds == 0
+    for name, value in plain.state_dict().items():
+        assert torch.equal(again.full_state_dict()[name], value)
+    del other
+    gc.collect()
+    with pytest.raises(InputError, match="cannot begin anew without a model that has values"):
+        again.restart()
 
 
 # ---------------------------------------------------------------- faults and memory
