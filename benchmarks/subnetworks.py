@@ -141,7 +141,7 @@ METHODS: dict[str, Method] = {
     "ResIST, as many steps": Method(
         stack,
         resist,
-        {"local_steps": 10, "divided": False, "min_blocks": 4},
+        {"local_steps": 25, "divided": False, "min_blocks": 4},
         {"local_steps": (5, 25), "min_blocks": (1, 4)},
     ),
 }
