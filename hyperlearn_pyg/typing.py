@@ -25,13 +25,14 @@ class TupleBatch:
         value: ``[B]``, or None for a 0/1 relation.
         weight: weight of each tuple ``[B]``, or None where all are one.
         candidates: for each slot the rows ``[n]`` of the items that stand for all others in a sampled loss; none where
-            the loss draws none.
+            the loss draws none, ``[0]`` for a slot that is not predicted.
         mass: what the loss of the **whole** batch is divided by, so that the losses of its parts add up.
         cells: weight of the sum over all cells of the squared score; 0 for none.
         count: number of tuples of the **whole** batch: what is divided by it adds up too, whatever the weights.
         items: ``[k, B]``: the numbers of the items where ``index`` names rows of parts of the tables; ``index`` itself
             where absent.
         candidate_items: for each slot the numbers of the candidates, in the same case.
+        slots: the slots that are predicted: their items alone are compared with candidates. All where absent.
     """
 
     relation: HyperedgeType
@@ -45,6 +46,7 @@ class TupleBatch:
     count: int = 1
     items: Tensor | None = None
     candidate_items: tuple[Tensor, ...] = ()
+    slots: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return self.index.size(1)

@@ -67,11 +67,12 @@ def plan_of(
 def relation_loads(model: HyperLearn, inputs: ModelInputs, config: TrainConfig) -> list[RelationLoad]:
     """Return what the largest step of an epoch asks for, relation by relation."""
     steps = epoch_plan(inputs, config, 0, 0)[1]
-    loads = []
+    loads, slots = [], model.predicted_slots()
     for name, spec in model.relations.items():
         batch = max(len(inputs.tuples[name].take(None if step is None else step[name])) for step in steps)
         loss = model.config.value_loss if spec.has_value else model.config.link_loss
-        candidates = _candidates(loss, model.config.num_negatives, batch, spec.sizes)
+        sizes = [spec.sizes[s] for s in slots[name]]
+        candidates = _candidates(loss, model.config.num_negatives, batch, sizes) * len(sizes) // spec.order
         gram = _side(model, name) if loss == "all_cells" else 0
         loads.append(RelationLoad(name, spec.modalities, batch, candidates, gram))
     return loads

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder, multiply
+from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder
 from hyperlearn_pyg.nn.decoder.level import LevelDecoder
 from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
 
@@ -149,6 +149,7 @@ def draw_candidates(
     pools: Sequence[Tensor] | None = None,
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
+    slots: Sequence[int] | None = None,
 ) -> list[Tensor]:
     """Draw the candidates of a sampled loss, uniformly with replacement, slot after slot.
 
@@ -158,12 +159,16 @@ def draw_candidates(
         pools: for each slot the items that they are drawn from; all where absent.
         generator: source of randomness, on the CPU.
         device: where the candidates are to be.
+        slots: the slots to draw for; all where absent.
 
     Returns:
-        ``[n]`` for each slot.
+        ``[n]`` for each slot; ``[0]`` for one that is not among ``slots``.
     """
     out = []
     for slot, size in enumerate(sizes):
+        if slots is not None and slot not in slots:
+            out.append(torch.empty(0, dtype=torch.long, device=device))
+            continue
         pool = None if pools is None else pools[slot]
         size = size if pool is None else pool.numel()
         picked = torch.randint(size, (num_negatives,), generator=generator).to(device)
@@ -171,13 +176,18 @@ def draw_candidates(
     return out
 
 
-def with_batch_items(candidates: Sequence[Tensor], index: Tensor) -> list[Tensor]:
+def with_batch_items(candidates: Sequence[Tensor], index: Tensor, slots: Sequence[int] | None = None) -> list[Tensor]:
     """Add the items of a batch of tuples ``[k, B]`` to the candidates of each slot; each item once, ascending.
+
+    Slots that are not among ``slots`` are left as they are.
 
     Drawn items alone are rarely hard; those of other tuples of the batch come by their frequency in the data (the
     in-batch negatives of two-tower models: Yi et al., RecSys 2019, without its correction).
     """
-    return [torch.cat([drawn, own]).unique() for drawn, own in zip(candidates, index, strict=True)]
+    return [
+        torch.cat([drawn, own]).unique() if slots is None or slot in slots else drawn
+        for slot, (drawn, own) in enumerate(zip(candidates, index, strict=True))
+    ]
 
 
 def full_softmax_loss(
@@ -276,6 +286,7 @@ def candidate_loss(
     weight: Tensor | None = None,
     items: Tensor | None = None,
     candidate_items: Sequence[Tensor] = (),
+    slots: Sequence[int] | None = None,
 ) -> Tensor:
     """Return the loss of :func:`sampled_loss` against given candidates, divided by ``mass`` and the number of slots.
 
@@ -291,18 +302,20 @@ def candidate_loss(
         weight: weight of each tuple ``[B]``.
         items: the numbers of the items ``[k, B]``, where ``rows`` are parts of the tables and the decoder has counts.
         candidate_items: the numbers of the candidates of each slot, in the same case.
+        slots: the slots whose item is to be told from its candidates, where it is not every one of them.
 
     Raises:
         ValueError: unknown ``kind``.
     """
     _check_kind(kind)
+    slots = range(len(rows)) if slots is None else slots
     known, names = (index, candidates) if items is None else (items, candidate_items)
     named = [table.index_select(0, own) for table, own in zip(rows, index, strict=True)]
     count = index.size(1)
     if count == 0:
         nothing = decoder.score_rows(named).sum()
         return nothing if decoder.counts is None else nothing + decoder.counts(known).sum()
-    drawn = [decoder.columns(s, t.index_select(0, candidates[s])) for s, t in enumerate(rows)]
+    drawn = {s: decoder.terms(s, rows[s].index_select(0, candidates[s])) for s in slots}
     tables = _Candidates(drawn, candidates, names)
     chunk = max(1, min(_CHUNK, _CELLS // max((c.numel() for c in candidates), default=1)))
     if count <= chunk:
@@ -316,7 +329,7 @@ def candidate_loss(
             w = None if weight is None else weight[part]
             arguments = (decoder, kind, tables, index[:, part], known[:, part], w, own)
             total = total + checkpoint(_chunk_sum, *arguments, use_reentrant=False, preserve_rng_state=False)
-    return total / (len(rows) * mass)
+    return total / (len(slots) * mass)
 
 
 def _check_kind(kind: str) -> None:
@@ -325,9 +338,9 @@ def _check_kind(kind: str) -> None:
 
 
 class _Candidates(NamedTuple):
-    """The candidates of each slot: their columns, their rows in the tables, and the numbers of their items."""
+    """The candidates of each slot: terms (of those predicted), rows in the tables, and the numbers of the items."""
 
-    columns: Sequence[Tensor]
+    terms: Mapping[int, Tensor]
     rows: Sequence[Tensor]
     items: Sequence[Tensor]
 
@@ -341,14 +354,14 @@ def _chunk_sum(
     weight: Tensor | None,
     named: Sequence[Tensor],
 ) -> Tensor:
-    """Sum the loss over the tuples ``index [k, b]``, whose rows are ``named``, and over the slots."""
-    columns, counts = decoder.all_columns(named), decoder.counts
-    offset = decoder.offset.to(columns[0].dtype)
-    positive = multiply(columns).sum(1) + offset
+    """Sum the loss over the tuples ``index [k, b]``, whose rows are ``named``, and over the predicted slots."""
+    terms, counts = decoder.all_terms(named), decoder.counts
+    offset = decoder.offset.to(terms[0].dtype)
+    positive = decoder.joint(terms) + offset
     positive = positive if counts is None else positive + counts(items, leave_out=True)
     total = positive.new_zeros(())
-    for slot, context in enumerate(decoder.contexts(columns)):
-        negative = context @ drawn.columns[slot].t() + offset
+    for slot, table in drawn.terms.items():
+        negative = decoder.against(terms, slot, table) + offset
         if counts is not None:
             negative = negative + counts.slot_scores(items, slot, drawn.items[slot], leave_out=True)
         negative = negative.masked_fill(drawn.rows[slot][None, :] == index[slot][:, None], -torch.inf)

@@ -35,7 +35,8 @@ def evaluate(
     * A 0/1 relation: ``auc`` and ``ap`` against tuples with one item replaced uniformly, one per tuple; ``mrr`` and
       ``hits@k`` of each slot's item among all items, by slot in ``slots`` and as the mean over the slots. Known tuples
       never count as negatives ("filtered", Bordes et al., NIPS 2013). Items of equal score count half, so that the
-      rank is the mean over the orders of the equal ones: a model that scores all alike ranks as chance does.
+      rank is the mean over the orders of the equal ones: a model that scores all alike ranks as chance does. Where
+      ``model.config.predict`` names slots of the relation, these alone are replaced and ranked.
 
     Scores of all items are held for so many tuples at once as give 2**24 scores (64 MiB in float32, about twice that
     with what is made of them), or for one tuple where a slot has more items.
@@ -135,6 +136,7 @@ def evaluate_factors(
 ) -> dict[str, dict[str, Any]]:
     """Score a split from the factors of all modalities, as :func:`evaluate_inputs` does; no encoder is asked."""
     out: dict[str, dict[str, Any]] = {}
+    slots = model.predicted_slots()
     for name, spec in model.relations.items():
         positions = split_positions(data, name, (split,))
 
@@ -144,7 +146,12 @@ def evaluate_factors(
             relation, others = data.relation(name), split_positions(data, name, known)
             every, names = relation.index, relation.slot_names
             scorer = ModelScorer(model, name, factors)
-            options: dict[str, Any] = {"hits": hits, "ranking_tuples": ranking_tuples, "seed": seed}
+            options: dict[str, Any] = {
+                "hits": hits,
+                "ranking_tuples": ranking_tuples,
+                "seed": seed,
+                "slots": slots[name],
+            }
             return link_metrics(scorer, every[:, at], every[:, others], relation.sizes, names, **options)
 
         if len(positions):

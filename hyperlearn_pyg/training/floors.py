@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import SPLITS, split_positions
-from hyperlearn_pyg.nn.models.inputs import Tuples
+from hyperlearn_pyg.nn.models.inputs import Tuples, relation_spec
 from hyperlearn_pyg.nn.models.start import mean_value, start_biases
+from hyperlearn_pyg.nn.models.step import predicted_slots
 from hyperlearn_pyg.training.links import SEEN, link_metrics
 from hyperlearn_pyg.training.metrics import mae, rmse
 from hyperlearn_pyg.training.scorers import CountScorer, NaiveBayesScorer, PairScorer, SlotScorer
@@ -20,6 +21,7 @@ def floors(
     *,
     hits: Sequence[int] = (1, 3, 10),
     ranking_tuples: int = 2000,
+    predict: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Score what needs no model, on the same entries and the same corrupted tuples as :func:`evaluate`.
@@ -33,17 +35,20 @@ def floors(
         split: the split to score; entries of the splits before it are known.
         hits: the numbers ``k`` of ``hits@k``.
         ranking_tuples: at most so many (seeded) tuples are ranked; 0 to leave ranking out.
+        predict: relation -> the slots whose items are replaced and ranked, as the model's ``config.predict``; all slots
+            of a relation that is not named.
         seed: seed of the corrupted tuples.
 
     Returns:
         For each method ``{split: {metric: value, ..., "relations": ...}, "published": False}``, as in a report.
     """
     by_method: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in data.hyperedge_types:
-        if not data.relation(name).is_uniform:  # no tuples to score
-            continue
+    named = [n for n in data.hyperedge_types if data.relation(n).is_uniform]  # others have no tuples to score
+    slots = predicted_slots({n: relation_spec(data, n) for n in named}, predict or {})
+    for name in named:
         if data.relation(name).value is None:
-            own = _link_floors(data, name, split, hits=hits, ranking_tuples=ranking_tuples, seed=seed)
+            options = {"hits": hits, "ranking_tuples": ranking_tuples, "seed": seed, "slots": slots[name]}
+            own = _link_floors(data, name, split, **options)
         else:
             own = _value_floors(data, name, split)
         for method, values in own.items():

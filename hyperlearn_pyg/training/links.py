@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ def link_metrics(
     hits: Sequence[int],
     ranking_tuples: int,
     seed: int,
+    slots: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Score tuples ``[k, E]`` of a 0/1 relation: a model and its floors see the same negatives and ranked tuples.
 
@@ -38,23 +39,30 @@ def link_metrics(
         hits: the numbers ``k`` of ``hits@k``.
         ranking_tuples: at most so many tuples are ranked.
         seed: seed of the negatives and of the choice of ranked tuples.
+        slots: the slots whose items are replaced and ranked; all where absent.
     """
+    slots = range(len(sizes)) if slots is None else slots
     generator = torch.Generator().manual_seed(seed)
-    negative, source = corrupt(index, known, sizes, generator)
+    negative, source = corrupt(index, known, sizes, generator, slots)
     out: dict[str, Any] = {}
     if isinstance(scorer, TupleScorer):
         out["auc"], out["ap"] = auc_ap(scorer.score(index[:, source]), scorer.score(negative))
     if ranking_tuples:
         some = torch.randperm(index.size(1), generator=generator)[:ranking_tuples].to(index.device)
-        out.update(_slot_ranks(scorer, index[:, some], known, sizes, names, hits))
+        out.update(_slot_ranks(scorer, index[:, some], known, sizes, {s: names[s] for s in slots}, hits))
     return out
 
 
 def _slot_ranks(
-    scorer: SlotScorer, index: Tensor, known: Tensor, sizes: Sequence[int], names: Sequence[str], hits: Sequence[int]
+    scorer: SlotScorer,
+    index: Tensor,
+    known: Tensor,
+    sizes: Sequence[int],
+    names: Mapping[int, str],
+    hits: Sequence[int],
 ) -> dict[str, Any]:
-    ranks = [filtered_ranks(partial(scorer.slot_scores, slot=s), index, known, sizes, s) for s in range(len(sizes))]
-    slots = {name: rank_metrics(own, hits) for name, own in zip(names, ranks, strict=True)}
+    ranks = [filtered_ranks(partial(scorer.slot_scores, slot=s), index, known, sizes, s) for s in names]
+    slots = {name: rank_metrics(own, hits) for name, own in zip(names.values(), ranks, strict=True)}
     return {**rank_metrics(torch.cat(ranks), hits), "slots": slots}
 
 

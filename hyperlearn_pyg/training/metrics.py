@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hyperlearn_pyg.data.tuples import tuple_keys
 from hyperlearn_pyg.loader import NegativeSampler
-from hyperlearn_pyg.training._rows import BUDGET, find_ranges, rows_at_once
+from hyperlearn_pyg.ops.ranges import find_ranges
+from hyperlearn_pyg.training._rows import BUDGET, rows_at_once
 
 
 def rmse(score: Tensor, value: Tensor) -> float:
@@ -21,7 +22,13 @@ def mae(score: Tensor, value: Tensor) -> float:
     return float((score - value).double().abs().mean())
 
 
-def corrupt(index: Tensor, known: Tensor, sizes: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def corrupt(
+    index: Tensor,
+    known: Tensor,
+    sizes: Sequence[int],
+    generator: torch.Generator,
+    slots: Sequence[int] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Replace one item of each tuple by a uniformly drawn one, never giving a known tuple.
 
     Args:
@@ -29,12 +36,13 @@ def corrupt(index: Tensor, known: Tensor, sizes: Sequence[int], generator: torch
         known: every tuple that must not come out ``[k, F]``.
         sizes: number of items of each slot.
         generator: source of randomness, on the CPU.
+        slots: the slots whose items may be replaced; all where absent.
 
     Returns:
         The corrupted tuples ``[k, E']`` and the position of the tuple each was made from ``[E']``; a tuple of which
         every corruption is known is left out.
     """
-    negative, mask = NegativeSampler(known, sizes).sample(index, generator=generator)
+    negative, mask = NegativeSampler(known, sizes, slots=slots).sample(index, generator=generator)
     return negative[:, mask], mask.nonzero()[:, 0]
 
 

@@ -19,7 +19,8 @@ from torch_geometric.metrics import (
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._members import Slot
 from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
-from hyperlearn_pyg.training._rows import BUDGET, find_ranges, rows_at_once
+from hyperlearn_pyg.ops.ranges import find_ranges
+from hyperlearn_pyg.training._rows import BUDGET, rows_at_once
 from hyperlearn_pyg.training.metrics import check_cuts
 from hyperlearn_pyg.training.questions import Question, ask, ask_model
 from hyperlearn_pyg.training.scorers import CountScorer, NaiveBayesScorer, PairScorer, SlotScorer
@@ -153,8 +154,8 @@ def recommendation_metrics(
         score = score.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=torch.finfo(score.dtype).min)
         row, at = find_ranges(contexts.excluded, part * size, (part + 1) * size)
         score[row, contexts.excluded[at] % size] = -torch.inf
-        best = score[:, order].topk(min(max(k, default=0), size))
-        items = torch.where(best.values > -torch.inf, order[best.indices], size)
+        value, place = _first(score[:, order], min(max(k, default=0), size))
+        items = torch.where(value > -torch.inf, order[place], size)
         row, at = find_ranges(contexts.answers, part * size, (part + 1) * size)
         lists.update(items, torch.stack([row, contexts.answers[at] % size]))
         for metric in coverage.values():
@@ -168,6 +169,20 @@ def recommendation_metrics(
     if len(with_answer) == 0:
         out = dict.fromkeys(out, float("nan"))
     return {**out, "contexts": len(with_answer)}
+
+
+def _first(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` largest of each row and their places, equal ones by place, which ``topk`` does not promise."""
+    value, place = score.topk(k)
+    if k == 0:
+        return value, place
+    place = place.sort(dim=1).values
+    value, order = score.gather(1, place).sort(dim=1, descending=True, stable=True)
+    place = place.gather(1, order)
+    tied = ((score >= value[:, -1:]).sum(1) > k).nonzero().view(-1)  # more than one choice of the last ones
+    if len(tied):
+        value[tied], place[tied] = (t[:, :k] for t in score[tied].sort(dim=1, descending=True, stable=True))
+    return value, place
 
 
 def _diversity(

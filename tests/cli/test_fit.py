@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.training.progress import Progress
 from hyperlearn_pyg.training.state import STATE_FOLDER, has_state
@@ -77,6 +78,26 @@ def test_the_config_written_gives_the_same_again(cli, finished, tmp_path, monkey
     assert {**metrics(tmp_path / "again"), "source": ""} == {**metrics(finished), "source": ""}
     assert vectors(tmp_path / "again") == vectors(finished)
     assert (tmp_path / "again" / "config.toml").read_text() == (finished / "config.toml").read_text()
+
+
+def test_slots_to_predict(cli, tables):
+    text = Path("small.toml").read_text()
+    Path("small.toml").write_text(
+        text.replace("[train]", 'predict = { tags = ["tag"] }\nlink_loss = "softmax"\n[train]')
+    )
+    assert cli("fit", "small.toml", "--out", "o", "-q").code == 0
+    assert load_toml(tables / "o" / "config.toml")["model"]["predict"] == {"tags": ["tag"]}
+    found = metrics(tables / "o")
+    for row in (found["test"], *found["floors"].values()):
+        if "slots" in row["relations"].get("tags", {}):
+            assert row["relations"]["tags"]["slots"].keys() == {"tag"}
+    assert cli("fit", "o/config.toml", "--out", "p", "-q").code == 0
+    assert metrics(tables / "p")["test"] == found["test"]
+    Path("wrong.toml").write_text(Path("small.toml").read_text().replace('["tag"]', '["tagg"]'))
+    ended = cli("fit", "wrong.toml", "--out", "q", "-q")
+    assert ended.code == 2
+    assert "model.predict.tags: there is no slot 'tagg'" in ended.err
+    assert "Did you mean 'tag'?" in ended.err
 
 
 def test_options_go_before_the_config(cli, tables):

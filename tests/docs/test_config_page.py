@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -94,7 +94,7 @@ def test_every_key_read_is_on_the_page(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_defaults(section: str, config: type) -> None:
     page = tables()[section]
-    defaults = {field.name: field.default for field in fields(config)}
+    defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(config)}
     if section in ("model", "train"):
         assert set(page) == set(defaults)
     for key, shown in page.items():

@@ -45,9 +45,15 @@ def problems(draw: st.DrawFn) -> tuple[CPDecoder, list[Tensor], Tensor, Tensor |
 
 
 def naive(
-    decoder: CPDecoder, rows: list[Tensor], index: Tensor, weight: Tensor | None, pools: list[list[int]]
+    decoder: CPDecoder,
+    rows: list[Tensor],
+    index: Tensor,
+    weight: Tensor | None,
+    pools: list[list[int]],
+    slots: list[int] | None = None,
 ) -> float:
     """Loop over tuples, slots and the distinct candidates of each, the own item among them."""
+    slots = list(range(len(rows))) if slots is None else slots
     columns, total = [column.detach() for column in decoder.all_columns(rows)], 0.0
 
     def score(items: list[int]) -> float:
@@ -55,11 +61,11 @@ def naive(
 
     weights = [1.0] * index.size(1) if weight is None else weight.tolist()
     for items, w in zip(index.t().tolist(), weights, strict=True):
-        for slot, pool in enumerate(pools):
-            every = {*pool, items[slot]}
+        for slot in slots:
+            every = {*pools[slot], items[slot]}
             mass = sum(exp(score([*items[:slot], c, *items[slot + 1 :]])) for c in every)
             total += w * (log(mass) - score(items))
-    return total / (len(rows) * max(sum(weights), 1e-300 if weights else 1.0))
+    return total / (len(slots) * max(sum(weights), 1e-300 if weights else 1.0))
 
 
 @given(problems())
@@ -87,6 +93,24 @@ def test_the_items_of_the_batch_are_candidates_once(
     options = {"num_negatives": 3, "kind": "softmax", "in_batch": True, "generator": generator, "weight": weight}
     found = sampled_loss(decoder, rows, index, **options)
     assert found.item() == pytest.approx(naive(decoder, rows, index, weight, pools), abs=1e-12)
+
+
+@given(problems(), st.integers(1, 15), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_the_slots_that_are_not_predicted_are_left_out(
+    problem: tuple[CPDecoder, list[Tensor], Tensor, Tensor | None], chosen: int, seed: int
+) -> None:
+    decoder, rows, index, weight = problem
+    slots = [s for s in range(len(rows)) if chosen >> s & 1] or [0]
+    sizes, generator = [r.size(0) for r in rows], torch.Generator().manual_seed(seed)
+    drawn = losses.draw_candidates(sizes, 3, generator=generator, slots=slots)
+    assert [c.numel() for c in drawn] == [3 * (s in slots) for s in range(len(rows))]
+    pools = with_batch_items(drawn, index, slots)
+    assert all(pool.numel() == 0 for s, pool in enumerate(pools) if s not in slots)
+    options = {"kind": "softmax", "mass": losses.loss_mass(index.size(1), weight), "weight": weight}
+    found = losses.candidate_loss(decoder, rows, index, pools, slots=slots, **options)
+    expected = naive(decoder, rows, index, weight, [pool.tolist() for pool in pools], slots)
+    assert found.item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_full_softmax_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -67,8 +67,7 @@ class KruskalDecoder(Module, ABC):
 
     def columns(self, slot: int, rows: Tensor) -> Tensor:
         """Return the Kruskal columns ``[N, C]`` of ``slot`` for ``rows [N, in_channels]``."""
-        if rows.dim() != 2 or rows.size(1) != self.in_channels:
-            raise ValueError(f"'rows' of slot {slot} must have shape [N, {self.in_channels}] (got {list(rows.shape)})")
+        self._check_rows(slot, rows)
         out = self.product_columns(slot, rows[:, : self.rank])
         if not self.bias:
             return out
@@ -78,9 +77,16 @@ class KruskalDecoder(Module, ABC):
 
     def all_columns(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Return the columns of every slot; ``rows`` holds one ``[N_s, in_channels]`` per slot."""
+        self._check_slots(rows)
+        return [self.columns(slot, row) for slot, row in enumerate(rows)]
+
+    def _check_slots(self, rows: Sequence[Tensor]) -> None:
         if len(rows) != self.order:
             raise ValueError(f"'rows' must hold one tensor per slot, {self.order} in all (got {len(rows)})")
-        return [self.columns(slot, row) for slot, row in enumerate(rows)]
+
+    def _check_rows(self, slot: int, rows: Tensor) -> None:
+        if rows.dim() != 2 or rows.size(1) != self.in_channels:
+            raise ValueError(f"'rows' of slot {slot} must have shape [N, {self.in_channels}] (got {list(rows.shape)})")
 
     def forward(self, rows: Sequence[Tensor], index: Tensor, items: Tensor | None = None) -> Tensor:
         """Score tuples.
@@ -99,12 +105,45 @@ class KruskalDecoder(Module, ABC):
 
     def score_rows(self, rows: Sequence[Tensor]) -> Tensor:
         """Score tuples given by their rows, one ``[B, in_channels]`` a slot, without counts. Returns ``[B]``."""
-        columns = self.all_columns(rows)
-        return multiply(columns).sum(1) + self.offset.to(columns[0].dtype)
+        terms = self.all_terms(rows)
+        return self.joint(terms) + self.offset.to(terms[0].dtype)
 
-    def contexts(self, columns: Sequence[Tensor]) -> list[Tensor]:
-        """Return for each slot the product of the other slots' columns, ``[B, C]`` each."""
-        return [multiply([c for s, c in enumerate(columns) if s != slot], columns[0]) for slot in range(self.order)]
+    def terms(self, slot: int, rows: Tensor) -> Tensor:
+        """Return what :meth:`joint` and :meth:`against` read of ``rows [N, in_channels]`` of a slot: its columns.
+
+        A sub-class whose columns repeat themselves may do with less.
+        """
+        return self.columns(slot, rows)
+
+    def terms_of(self, slot: int, columns: Tensor) -> Tensor:
+        """Return the same from the columns ``[N, C]`` of the slot."""
+        return columns
+
+    def all_terms(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Return the terms of every slot; ``rows`` holds one ``[N_s, in_channels]`` per slot."""
+        self._check_slots(rows)
+        return [self.terms(slot, row) for slot, row in enumerate(rows)]
+
+    def joint(self, terms: Sequence[Tensor]) -> Tensor:
+        """Score tuples from the terms ``[B, ...]`` of every slot, without offset and counts. Returns ``[B]``."""
+        return multiply(terms).sum(1)
+
+    def against(self, terms: Sequence[Tensor], slot: int, table: Tensor) -> Tensor:
+        """Score tuples with each of some candidates in one slot, without offset and counts.
+
+        Args:
+            terms: the terms of the tuples, one ``[B, ...]`` a slot; those of ``slot`` are not read.
+            slot: the slot to fill.
+            table: the terms of the candidates ``[n, ...]``.
+
+        Returns:
+            ``[B, n]``.
+        """
+        return self.context(terms, slot) @ table.t()
+
+    def context(self, columns: Sequence[Tensor], slot: int) -> Tensor:
+        """Return the product of the columns ``[B, C]`` of all slots but one, ``[B, C]``."""
+        return multiply([c for s, c in enumerate(columns) if s != slot], columns[0])
 
     def predict(self, rows: Sequence[Tensor], index: Tensor) -> Tensor:
         """Score tuples as :meth:`forward` does, kept inside ``range``. Returns ``[E]``."""
@@ -113,7 +152,14 @@ class KruskalDecoder(Module, ABC):
         out: Tensor = score.clamp(low, high)
         return out
 
-    def slot_scores(self, columns: Sequence[Tensor], index: Tensor, slot: int, candidates: Tensor | None) -> Tensor:
+    def slot_scores(
+        self,
+        columns: Sequence[Tensor],
+        index: Tensor,
+        slot: int,
+        candidates: Tensor | None,
+        unknown: Collection[int] = (),
+    ) -> Tensor:
         """Score every candidate of one slot for each tuple, the other slots as they are.
 
         Args:
@@ -121,21 +167,20 @@ class KruskalDecoder(Module, ABC):
             index: tuples ``[k, B]``; the row of ``slot`` is not read.
             slot: the slot to fill.
             candidates: items ``[n]``, or None for all.
+            unknown: slots whose item is not told, whose ``columns`` are their means: counts are means over them too.
 
         Returns:
             ``[B, n]``.
         """
-        width = columns[slot].size(1)
-        context = columns[slot].new_ones(index.size(1), width)
-        for other, column in enumerate(columns):
-            if other != slot:
-                context = context * column.index_select(0, index[other])
-        table = columns[slot] if candidates is None else columns[slot].index_select(0, candidates)
-        out = context @ table.t() + self.offset.to(table.dtype)
+        terms = [self.terms_of(s, column) for s, column in enumerate(columns)]
+        table = terms[slot] if candidates is None else terms[slot].index_select(0, candidates)
+        blank = table.new_ones(index.size(1), table.size(1))
+        own = [blank if s == slot else t.index_select(0, index[s]) for s, t in enumerate(terms)]
+        out = self.against(own, slot, table) + self.offset.to(table.dtype)
         if self.counts is None:
             return out
         every = torch.arange(table.size(0), device=index.device) if candidates is None else candidates
-        return out + self.counts.slot_scores(index, slot, every)
+        return out + self.counts.slot_scores(index, slot, every, unknown=unknown)
 
     def norm(self, columns: Sequence[Tensor]) -> Tensor:
         """Return the sum over all cells of the squared score without offset and counts (Gram identity)."""

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder
+from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder, multiply
 
 
 class PairwiseDecoder(KruskalDecoder):
@@ -35,6 +36,42 @@ class PairwiseDecoder(KruskalDecoder):
             raise ValueError(f"'order' must be at least 2 for a sum over pairs (got {order})")
         super().__init__(order, rank, bias=bias)
         self.product = product and order > 2  # of two slots, the one pair is the product
+
+    def terms(self, slot: int, rows: Tensor) -> Tensor:
+        """Return the rows: the blocks of columns repeat them."""
+        self._check_rows(slot, rows)
+        return rows
+
+    def terms_of(self, slot: int, columns: Tensor) -> Tensor:
+        """Return the rows ``[N, in_channels]`` that the columns were made of."""
+        first = next(at for at, pair in enumerate(combinations(range(self.order), 2)) if slot in pair) * self.rank
+        factors = columns[:, first : first + self.rank]
+        return torch.cat([factors, columns[:, slot - self.order, None]], dim=1) if self.bias else factors
+
+    def joint(self, terms: Sequence[Tensor]) -> Tensor:
+        """Score tuples, see :meth:`KruskalDecoder.joint`: each slot against the sum of those before."""
+        out, factors = self._pairs(terms), [t[:, : self.rank] for t in terms]
+        return out + multiply(factors).sum(1) if self.product else out
+
+    def against(self, terms: Sequence[Tensor], slot: int, table: Tensor) -> Tensor:
+        """Score candidates of a slot, see :meth:`KruskalDecoder.against`: one product of ``R + 2`` columns."""
+        others = [t for s, t in enumerate(terms) if s != slot]
+        factors = [t[:, : self.rank] for t in others]
+        own = sum(factors[1:], start=factors[0])
+        own = own + multiply(factors) if self.product else own
+        ones, every = own.new_ones(len(own), 1), table.new_ones(len(table), 1)
+        mine = table if self.bias else torch.cat([table, torch.zeros_like(every)], dim=1)
+        return torch.cat([own, ones, self._pairs(others)[:, None]], dim=1) @ torch.cat([mine, every], dim=1).t()
+
+    def _pairs(self, terms: Sequence[Tensor]) -> Tensor:
+        """Return the biases of some slots and the inner products of their pairs ``[B]``."""
+        before = terms[0][:, : self.rank]
+        total = torch.zeros_like(before)
+        for term in terms[1:]:
+            factors = term[:, : self.rank]
+            total, before = total + before * factors, before + factors
+        out = total.sum(1)
+        return out + torch.cat([t[:, self.rank :] for t in terms], dim=1).sum(1) if self.bias else out
 
     def product_columns(self, slot: int, factors: Tensor) -> Tensor:
         """Return a block of columns per pair: the factors where it holds ``slot``, else ones; and the product's."""

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from hyperlearn_pyg.errors import InputError, did_you_mean
@@ -39,6 +39,9 @@ class ModelConfig:
         num_negatives: candidates a slot of the sampled losses.
         negatives: what they are drawn from: ``"all"`` items, or those ``"seen"`` in some training entry, so that
             items without one are not pushed down.
+        predict: for relations by name, the slots whose items are to be predicted: the losses against candidates then
+            compare the items of these slots alone. A slot is the name of a modality (all its slots), or
+            ``"modality.role"``. All slots for a relation that is not named. Not for relations with values.
         unobserved: weight of the cells not observed in ``"all_cells"``.
         smoothness: weight of the Dirichlet energy of the factors on the intra-modal graphs.
         l2: weight of the mean squared norm of the gathered rows (0/1 relations, and levels).
@@ -67,6 +70,7 @@ class ModelConfig:
     link_loss: str = "logistic"
     num_negatives: int = 200
     negatives: str = "all"
+    predict: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
     unobserved: float = 0.05
     smoothness: float = 0.0
     l2: float = 0.0
@@ -105,6 +109,13 @@ class ModelConfig:
             if not 0 <= getattr(self, key) < 1:
                 raise InputError(f"model.{key}: expected a number in [0, 1) (got {getattr(self, key)!r})")
 
+        object.__setattr__(self, "predict", _slot_names(self.predict))
+        if self.predict and self.link_loss == "all_cells":
+            raise InputError(
+                "model.predict: 'all_cells' compares no items of a slot; leave it empty or choose another "
+                "model.link_loss"
+            )
+
     def replace(self, **changes: Any) -> ModelConfig:
         """Return a copy with some values changed; unknown names raise :class:`InputError`."""
         check_keys(type(self), changes, "model")
@@ -112,7 +123,24 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as a plain dict."""
-        return asdict(self)
+        return {**asdict(self), "predict": {name: list(slots) for name, slots in self.predict.items()}}
+
+
+def _slot_names(predict: Any) -> dict[str, tuple[str, ...]]:
+    """Bring the slots to predict to one form: relation -> names; a pair (modality, role) becomes ``modality.role``."""
+    if not isinstance(predict, Mapping):
+        raise InputError(f"model.predict: expected slots by relation, as {{made = ['artist']}} (got {predict!r})")
+    out = {}
+    for relation, slots in predict.items():
+        named = [slots] if isinstance(slots, str) else slots
+        named = [".".join(s) if isinstance(s, tuple) else s for s in named] if isinstance(named, Sequence) else []
+        if not named or not all(isinstance(slot, str) for slot in named):
+            raise InputError(
+                f"model.predict.{relation}: expected the names of one or more slots (got {slots!r}); leave the "
+                "relation out to predict all of them"
+            )
+        out[str(relation)] = tuple(dict.fromkeys(named))
+    return out
 
 
 def check_keys(config: type, values: Mapping[str, Any], section: str) -> None:

@@ -80,6 +80,7 @@ class HyperLearn(Module):
         missing += [m for spec in self.relations.values() for m in spec.modalities if m not in self.modalities]
         if missing:
             raise ValueError(f"no encoder or decoder was given for {sorted(set(missing))}")
+        self.predicted_slots()  # names what 'config.predict' gets wrong
 
     @classmethod
     def from_data(
@@ -140,6 +141,10 @@ class HyperLearn(Module):
     def rank(self) -> int:
         """Width of the factors, without biases."""
         return self.config.rank
+
+    def predicted_slots(self) -> dict[str, tuple[int, ...]]:
+        """Return for each relation the slots whose items the losses against candidates predict."""
+        return step.predicted_slots(self.relations, self.config.predict)
 
     def start(self, data: MultiModalHeteroData, *, splits: Sequence[str] = ("train",), seed: int = 0) -> None:
         """Set what starts from data (means, biases, start factors) from the entries of ``splits`` alone."""
@@ -236,7 +241,8 @@ class HyperLearn(Module):
         """
         at = batch or {}
         specs, tuples = self.relations, data.tuples
-        return [step.make_target(n, specs[n], tuples[n], at.get(n), self.config, generator) for n in specs]
+        slots = self.predicted_slots()
+        return [step.make_target(n, specs[n], tuples[n], at.get(n), self.config, generator, slots[n]) for n in specs]
 
     def target_loss(self, rows: Mapping[str, Tensor], target: TupleBatch) -> Tensor:
         """Return the loss of some tuples read from the tables ``rows``, without the cells.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.decoder import KruskalDecoder, LevelDecoder
 from hyperlearn_pyg.nn.losses import (
     candidate_loss,
@@ -27,6 +28,45 @@ from hyperlearn_pyg.typing import TupleBatch
 _AGAINST = {"logistic": "logistic", "softmax": "softmax", "in_batch_softmax": "softmax", "full_softmax": "softmax"}
 
 
+def predicted_slots(
+    relations: Mapping[str, RelationSpec], predict: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[int, ...]]:
+    """Return for each relation the positions of the slots to predict, ascending: all where ``predict`` is silent.
+
+    Args:
+        relations: what the model knows of each relation.
+        predict: relation -> names of slots, as ``ModelConfig.predict``.
+
+    Raises:
+        InputError: no such relation or slot, or a relation with values.
+    """
+    for name in predict:
+        if name not in relations:
+            raise InputError(
+                f"model.predict: there is no relation {name!r} (relations: {list(relations)})."
+                + did_you_mean(name, relations)
+            )
+        if relations[name].has_value:
+            raise InputError(
+                f"model.predict.{name}: the relation has values, which are predicted; slots are for 0/1 relations: "
+                "leave it out"
+            )
+    return {
+        name: _positions(name, spec, predict[name]) if name in predict else tuple(range(spec.order))
+        for name, spec in relations.items()
+    }
+
+
+def _positions(name: str, spec: RelationSpec, wanted: Sequence[str]) -> tuple[int, ...]:
+    known = spec.slots or spec.modalities
+    for slot in wanted:
+        if slot not in (*known, *spec.modalities):
+            raise InputError(
+                f"model.predict.{name}: there is no slot {slot!r} (slots: {list(known)}).{did_you_mean(slot, known)}"
+            )
+    return tuple(s for s in range(spec.order) if {known[s], spec.modalities[s]} & set(wanted))
+
+
 def make_target(
     name: str,
     spec: RelationSpec,
@@ -34,18 +74,28 @@ def make_target(
     positions: Tensor | None,
     config: ModelConfig,
     generator: torch.Generator | None = None,
+    slots: Sequence[int] | None = None,
 ) -> TupleBatch:
     """Return the tuples at ``positions`` (all for None) of one relation, with what their loss needs.
 
-    Candidates of a sampled loss are drawn here, slot after slot; none for no tuples. Those that come from the batch are
-    of the whole of it, so that the losses of its parts add up.
+    Candidates of a sampled loss are drawn here, slot after slot; none for no tuples, and none for a slot that is not
+    among ``slots``. Those that come from the batch are of the whole of it, so that the losses of its parts add up.
     """
     entries = tuples.take(positions)
     count, kind = len(entries), _kind(config, entries.value)
     candidates: Sequence[Tensor] = ()
+    predicted = tuple(range(spec.order)) if slots is None else tuple(slots)
     if kind in _AGAINST and count:
-        candidates = _candidates(kind, spec, tuples, entries.index, config, generator)
-    batch = TupleBatch(name, spec.modalities, entries.index, entries.value, entries.weight, tuple(candidates))
+        candidates = _candidates(kind, spec, tuples, entries.index, config, generator, predicted)
+    batch = TupleBatch(
+        name,
+        spec.modalities,
+        entries.index,
+        entries.value,
+        entries.weight,
+        tuple(candidates),
+        slots=predicted if kind in _AGAINST else None,
+    )
     if kind != "all_cells":
         return replace(batch, mass=loss_mass(count, entries.weight), count=count)
     share = count / len(tuples) if len(tuples) else 1.0  # so that the batches of an epoch count each cell once
@@ -68,8 +118,10 @@ def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBa
         value = rows[0].new_ones(len(target)) if target.value is None else target.value
         columns, value = decoder.all_columns(rows), value - decoder.offset
         error = observed_cells_error(columns, index, value, unobserved=config.unobserved, weight=weight)
-        return error / target.mass
-    if kind == "cross_entropy" and isinstance(decoder, LevelDecoder) and target.value is not None:
+        loss = error / target.mass
+        if target.value is not None:
+            return loss
+    elif kind == "cross_entropy" and isinstance(decoder, LevelDecoder) and target.value is not None:
         loss = level_cross_entropy(decoder, rows, index, target.value, weight, mass=target.mass)
     elif kind == "expected_level" and target.value is not None:
         loss = masked_squared_error(decoder(rows, index), target.value, weight, mass=target.mass)
@@ -85,6 +137,7 @@ def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBa
             weight=weight,
             items=items,
             candidate_items=named,
+            slots=target.slots,
         )
     for scale, power in ((config.l2, 2), (config.n3, 3)):
         if scale:
@@ -99,13 +152,17 @@ def _candidates(
     index: Tensor,
     config: ModelConfig,
     generator: torch.Generator | None,
+    slots: Sequence[int],
 ) -> Sequence[Tensor]:
-    """Return the candidates of each slot for the tuples ``index`` of a batch."""
-    pools = tuples.seen if config.negatives == "seen" else None
+    """Return the candidates of each slot for the tuples ``index`` of a batch; none for a slot not in ``slots``."""
+    pools, nothing, device = tuples.seen if config.negatives == "seen" else None, index.new_empty(0), index.device
     if kind == "full_softmax":
-        return pools or [torch.arange(n, device=index.device) for n in spec.sizes]
-    drawn = draw_candidates(spec.sizes, config.num_negatives, pools=pools, generator=generator, device=index.device)
-    return with_batch_items(drawn, index) if kind == "in_batch_softmax" else drawn
+        every = pools or [torch.arange(n, device=device) for n in spec.sizes]
+        return [items if s in slots else nothing for s, items in enumerate(every)]
+    drawn = draw_candidates(
+        spec.sizes, config.num_negatives, pools=pools, generator=generator, device=device, slots=slots
+    )
+    return with_batch_items(drawn, index, slots) if kind == "in_batch_softmax" else drawn
 
 
 def _kind(config: ModelConfig, value: Tensor | None) -> str:

@@ -118,6 +118,7 @@ def resume(rank: int, world_size: int, folder: str) -> list[bool]:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_mid_round_as_if_never_stopped(ranks: Any, tmp_path: Path) -> None:
     assert ranks.run(resume, 2, str(tmp_path)) == [[True] * (TOTAL - 1)] * 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +14,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 
-from hyperlearn_pyg.distributed import ModalityParallel
+from hyperlearn_pyg.distributed import ModalityParallel, ModalityPlan
 from hyperlearn_pyg.distributed.strategies import Codistillation, kl_divergence, load_replicas, save_replicas
 from hyperlearn_pyg.distributed.strategies import squared_error as squared
 from hyperlearn_pyg.errors import InputError
 
 p = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "problems.py")))
+faults = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent.parent / "faults.py")))
 STEPS, EVERY, ALPHA = 8, 3, 0.7
 
 
@@ -192,10 +195,59 @@ def test_alone_the_loss_is_passed_on() -> None:
     assert distil.comm_stats.total == 0
     with pytest.raises(InputError, match="is of 3 ranks, these are 1"):
         distil.load_state_dict({**distil.state_dict(), "peers": [[], []]})
-    spread = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent.parent / "faults.py")))
-    wrapped = ModalityParallel(spread.Toy("ab", SimpleNamespace(here=lambda where: None)))
+    wrapped = ModalityParallel(toy(0))
     with pytest.raises(InputError, match="no rank can run a peer"):
         Codistillation(wrapped)
+
+
+def spread(rank: int, world_size: int) -> dict[str, Any]:
+    """Two replicas of two ranks each; those of replica 1 hold other modalities, for the same rows."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replica", "modality"))
+    replica = mesh.get_local_rank("replica")
+    plan = ModalityPlan([[name] for name in NAMES[replica]])
+    model = ModalityParallel(toy(replica), plan, mesh=mesh["modality"], seed=5)
+    return fit_scores(model, Codistillation(every=2, distance="squared_error", mesh=mesh), replica)
+
+
+NAMES = ("ab", "cd")
+
+
+def toy(replica: int) -> Any:
+    torch.manual_seed(3 + replica)
+    return faults.Toy(NAMES[replica], SimpleNamespace(here=lambda where: None))
+
+
+def fit_scores(model: Any, distil: Any, replica: int) -> dict[str, Any]:
+    optimizer, scores = torch.optim.SGD(model.parameters(), lr=0.1), []
+    for step in range(5):
+        optimizer.zero_grad()
+        loss = model.loss(None, faults.batch_of(step, NAMES[replica]))
+        out = model(None, faults.batch_of(9, NAMES[replica]))
+        scores.append(out.detach().clone())
+        distil(loss, out).backward()
+        optimizer.step()
+    return {"values": p.values(model), "scores": scores}
+
+
+def with_what_was_said(theirs: list[Tensor], steps: list[int], loss: Tensor, out: Tensor) -> Tensor:
+    """The loss with what the other replica was seen to say at the last exchange before this step."""
+    last = len(steps) // 2 * 2 - 1
+    steps.append(1)
+    return loss + squared(out, theirs[last]) if last > 0 else loss
+
+
+@pytest.mark.slow
+def test_replicas_of_other_modalities_learn_from_one_another(ranks: Any) -> None:
+    found = ranks.run(spread, 4)
+    for replica in (0, 1):
+        theirs = found[2 * (1 - replica)]["scores"]
+
+        distil = functools.partial(with_what_was_said, theirs, [])
+        wanted = fit_scores(ModalityParallel(toy(replica), seed=5), distil, replica)
+        for entry in found[2 * replica : 2 * replica + 2]:
+            torch.testing.assert_close(entry["scores"], wanted["scores"], rtol=1e-11, atol=1e-12)
+            for name, value in entry["values"].items():
+                torch.testing.assert_close(value, wanted["values"][name], rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,14 @@ from hyperlearn_pyg.nn import ModelConfig
         ({"smoothness": -1.0}, r"model\.smoothness: expected a number of at least 0"),
         ({"l2": float("nan")}, r"model\.l2: expected a number of at least 0 \(got nan\)"),
         ({"steps": -1}, r"model\.steps"),
+        ({"predict": "artist"}, r"model\.predict: expected slots by relation, .* \(got 'artist'\)"),
+        (
+            {"predict": {"made": []}},
+            r"model\.predict\.made: expected the names of .* \(got \[\]\); leave",
+        ),
+        ({"predict": {"made": [1]}}, r"model\.predict\.made: expected the names of one or more slots \(got \[1\]\)"),
+        ({"predict": {"made": 1}}, r"model\.predict\.made: .* \(got 1\)"),
+        ({"predict": {"made": ["artist"]}, "link_loss": "all_cells"}, r"model\.predict: 'all_cells' compares no items"),
     ],
 )
 def test_errors(changes: dict[str, Any], text: str) -> None:
@@ -46,3 +54,11 @@ def test_a_config_can_be_compared_saved_and_not_changed() -> None:
     assert ModelConfig(**config.to_dict()) == config != ModelConfig()
     with pytest.raises(FrozenInstanceError):
         config.rank = 4  # type: ignore[misc]
+
+
+def test_slots_to_predict_have_one_form() -> None:
+    config = ModelConfig(predict={"made": "artist", "cast": ["film", ("star", "lead"), "film"]})
+    assert config.predict == {"made": ("artist",), "cast": ("film", "star.lead")}
+    assert config.to_dict()["predict"] == {"made": ["artist"], "cast": ["film", "star.lead"]}
+    assert ModelConfig(**config.to_dict()) == config != ModelConfig()
+    assert hash(config) == hash(ModelConfig(**config.to_dict()))
