@@ -234,6 +234,32 @@ def test_alone_it_is_plain_training() -> None:
         gist.load_state_dict(state)
 
 
+def test_a_model_without_values_is_drawn_by_seed_and_trains() -> None:
+    x, index, y = (problem()[0].float(), *problem()[1:])
+    with torch.device("meta"):
+        model = pyg.GCN(IN, 8, 3, OUT, norm="layer_norm", norm_kwargs={"affine": False, "mode": "node"})
+    first, again, other = (GIST(model, (x,), {"edge_index": index}, seed=s, device="cpu") for s in (1, 1, 2))
+    start = first.full_state_dict()
+    assert start.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, again.full_state_dict()[name]) for name, value in start.items())
+    assert not torch.equal(other.full_state_dict()["convs.1.lin.weight"], start["convs.1.lin.weight"])
+    assert len({start[f"convs.{place}.lin.weight"].abs().max().item() for place in range(3)}) == 3
+    assert start["convs.0.bias"].abs().max() == 0
+    with first.round() as sub:
+        optimizer = torch.optim.Adam(sub.parameters(), lr=0.05)
+        losses = []
+        for _ in range(20):
+            optimizer.zero_grad()
+            losses.append(F.cross_entropy(sub(x, edge_index=index), y))
+            losses[-1].backward()
+            optimizer.step()
+    assert losses[-1] < 0.8 * losses[0]
+    with torch.no_grad():
+        assert F.cross_entropy(first.network()(x, index), y) < 0.8 * losses[0]
+    with pytest.raises(InputError, match="cannot begin anew without a model that has values"):
+        first.restart()
+
+
 def test_checkpoints_move_between_gist_other_strategies_and_plain_training(tmp_path: Path) -> None:
     x, index, _ = problem()
     model = build()
