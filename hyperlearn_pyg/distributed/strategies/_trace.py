@@ -98,7 +98,7 @@ class Layers:
         _refuse_more(name, args[1:], kwargs)
         roles = roles_of(layer) or {}
         given = {"in": _segments_in(source, layer), "target": _segments_in(target, layer)}
-        before = self.seen.get(name)
+        before = self.seen.get(name) if roles else None  # without weights and sizes nothing ties one call to another
         if before is not None:
             given = {key: join([before[0][key], given[key]], f"layer {name!r}") for key in given}
             out = before[1]
@@ -214,8 +214,12 @@ def trace(model: Module, example: Sequence[Any], example_kwargs: Mapping[str, An
     if roles_of(model) is not None:
         raise InputError("'model' is a single layer and has no hidden channels: GIST deals those of two layers or more")
     _refuse_lazy_and_tied(layers)
-    with _stubs(layers), torch.no_grad():
-        out = model(*_as_traced(tuple(example)), **_as_traced(dict(example_kwargs or {})))
+    try:
+        with _stubs(layers), torch.no_grad():
+            out = model(*_as_traced(tuple(example)), **_as_traced(dict(example_kwargs or {})))
+    except (RuntimeError, NotImplementedError) as error:
+        first = str(error).partition("\n")[0]
+        raise InputError(f"GIST cannot follow a forward of {type(model).__name__} on shapes alone: {first}") from error
     for part in tensors_in([out] if not isinstance(out, dict) else out.values()):
         for segment in part.segments if isinstance(part, Traced) else ():
             if segment.hidden is not None:

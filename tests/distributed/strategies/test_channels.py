@@ -281,6 +281,10 @@ REFUSED: dict[str, tuple[Callable[[], Module], str]] = {
         ),
         "adds 2 heads",
     ),
+    "a choice by values": (
+        lambda: Wrong(lambda m, h: h if h.relu().tolist() else -h),
+        "cannot follow a forward of Wrong on shapes alone",
+    ),
     "nothing to deal": (lambda: Wrong(lambda m, h: h.softmax(-1)), "whole, since 'softmax' mixes them"),
     "one layer": (lambda: Linear(5, 3), "is a single layer"),
     "no layers": (lambda: torch.nn.Identity(), "no layer that GIST knows was called"),
