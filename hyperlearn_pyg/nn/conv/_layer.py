@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class HypergraphLayer(MessagePassing):
     reads_target = False
     #: What the dimensions of its weights run over, for :class:`~hyperlearn_pyg.distributed.strategies.GIST`: name of a
     #: weight or of a size -> ``in``, ``target``, ``out``, ``wide``, ``heads``, ``channels``, ``hidden`` or ``-``.
-    channel_roles: ClassVar[Mapping[str, str] | None] = None
+    channel_roles: Mapping[str, str] | None = None
 
     def __init__(self, *, direction: str = "auto", cached: bool = True, validate: bool = True, **kwargs: Any) -> None:
         for name, only in (("aggr", ("add", "sum")), ("flow", ("source_to_target",)), ("node_dim", (0, -2))):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ class UniConv(RoundTripConv):
 
     #: Whether the linear map comes before everything.
     by_head = False
-    channel_roles: ClassVar[Mapping[str, str] | None] = {
+    channel_roles: Mapping[str, str] | None = {
         "in_channels": "in",
         "out_channels": "channels",
         "heads": "heads",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ class ChebHypergraphConv(HypergraphLayer):
     """
 
     in_channels: int
-    channel_roles: ClassVar[Mapping[str, str] | None] = {
+    channel_roles: Mapping[str, str] | None = {
         "in_channels": "in",
         "out_channels": "out",
         "lin.weight": "out in*",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ class HNHNConv(RoundTripConv):
         torch.Size([3, 4])
     """
 
-    channel_roles: ClassVar[Mapping[str, str] | None] = {
+    channel_roles: Mapping[str, str] | None = {
         "in_channels": "in",
         "out_channels": "out",
         "hidden_channels": "hidden",

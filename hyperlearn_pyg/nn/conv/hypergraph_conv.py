@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ class HypergraphConv(HypergraphLayer):
         torch.Size([3, 4])
     """
 
-    channel_roles: ClassVar[Mapping[str, str] | None] = {
+    channel_roles: Mapping[str, str] | None = {
         "in_channels": "in",
         "out_channels": "channels",
         "heads": "heads",

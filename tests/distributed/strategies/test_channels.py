@@ -95,6 +95,7 @@ MODELS: dict[str, Callable[[], Module]] = {
     "UniSAGEConv": lambda: Net(plain(nn.UniSAGEConv)),
     "UniGATConv": lambda: Net(headed(nn.UniGATConv)),
     "HNHNConv": lambda: Net(plain(nn.HNHNConv, hidden_channels=12)),
+    "AllDeepSetsConv": lambda: Net(plain(nn.AllDeepSetsConv, hidden_channels=12, norm=False)),
     "residual": lambda: Residual(pyg.GCNConv),
     "residual, hypergraph": lambda: Residual(nn.HGNNConv),
 }
@@ -211,6 +212,16 @@ def test_what_is_found_can_be_read() -> None:
     assert [root.name for root in trace(Residual(pyg.GCNConv), (X, INDEX)).dealt] == ["first", "more"]
 
 
+def test_norms_within_a_layer_get_its_width() -> None:
+    model = drawn(Net(plain(nn.AllDeepSetsConv, hidden_channels=12, num_layers=3)))
+    plan = trace(model, (X, INDEX))
+    hand = deal(plan.dealt, 4, torch.Generator())[2]
+    sub = narrow(skeleton(model), plan, hand, blocks_of(model, plan, hand)[0]).eval()
+    assert sub(X, INDEX).shape == (NODES, OUT)
+    assert sub.convs[1].phi_node.norms[1].in_channels == sub.convs[1].hidden_channels == 3
+    assert sub.convs[1].rho_node.lins[2].weight.shape == (2, 3)
+
+
 def test_sizes_zero_and_one() -> None:
     model = drawn(Net(plain(pyg.GCNConv)))
     for nodes in (0, 1):
@@ -258,8 +269,8 @@ REFUSED: dict[str, tuple[Callable[[], Module], str]] = {
         r"made up differently \(2 of 'a' \+ 6 of 'b'; 8 of 'first'\)",
     ),
     "an unknown layer": (
-        lambda: Wrong(lambda m, h: m.conv(h, INDEX), conv=nn.AllDeepSetsConv(WIDTH, WIDTH)),
-        "does not know what the weights of layer 'conv', a AllDeepSetsConv, run over",
+        lambda: Wrong(lambda m, h: m.conv(h, INDEX), conv=nn.AllSetTransformerConv(WIDTH, WIDTH)),
+        "does not know what the weights of layer 'conv', a AllSetTransformerConv, run over",
     ),
     "an LSTM": (
         lambda: Wrong(lambda m, h: m.jk([h, h]), jk=pyg.JumpingKnowledge("lstm", WIDTH, 2)),
