@@ -242,7 +242,8 @@ round, singleton hyperedges for isolated nodes. The wide net is three HGNNConv l
 a layer norm without weights behind each hidden one, as in the paper on GIST: without them the whole net adds up more
 channels than its weights were trained with. The deep stack is a ResidualHypergraphStack of {BLOCKS} blocks of
 {STACK_WIDTH} channels. Options were chosen by the validation nodes of splits {TUNED_ON[0]} and {TUNED_ON[1]} of
-co-citation Cora with 4 workers (``--tune --on co-citation --workers 4``):
+co-citation Cora with 4 workers (``--tune --on co-citation --workers 4``); the whole nets had no options to choose, and
+two layers do better on these data (``node_classification.py``). Options:
 {"; ".join(f"{name}: {dict(m.options)} among {dict(m.grid)}" for name, m in METHODS.items() if m.grid)}.
 
 \\* Wall time of the slowest worker, all workers on two shared cores: **not comparable**, and no measure of scaling.
