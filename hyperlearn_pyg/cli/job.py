@@ -135,13 +135,12 @@ def _replicas(job: Job, launch: Launch, loaded: Source) -> tuple[FitResult, dict
     if launch.first:
         job.say(repr(model))
         job.say(f"{launch.world_size} replicas, {config.strategy}")
-    whole = lambda: (loaded, model) if launch.first else None  # noqa: E731
-    try:
-        return run_fit(loaded, model, config, job.out, whole=whole, speaks=launch.first, **_options(job))
-    except InputError as error:
-        if launch.first:
-            raise
-        raise OtherRankError from error
+
+    def whole() -> tuple[Source, HyperLearn] | None:
+        return (loaded, model) if launch.first else None
+
+    # a replica may diverge alone: each rank says what is wrong on it
+    return run_fit(loaded, model, config, job.out, whole=whole, speaks=launch.first, **_options(job))
 
 
 def _options(job: Job) -> dict[str, Any]:

@@ -36,6 +36,9 @@ def test_resumes_and_refuses(ranks: Any, tables: Path) -> None:
         assert 0 < outcome.steps < 12
     history = json.loads((tables / "o" / "history.json").read_text())
     assert [row["epoch"] for row in history if row["phase"] == "select"] == list(range(1, 13))
+    for outcome in jobs.both(ranks, tables, *jobs.FIT, "--strategy", "co-learning", "--resume"):
+        assert outcome.code == 2
+        assert "strategy='gradient-push' (now 'co-learning')" in outcome.err
     for options, text in (
         (("--devices", "cpu", "--out", "p"), "--devices: spreads one model"),
         (("--replicas", "2", "--out", "p"), "--replicas: spreads one model"),
@@ -45,6 +48,15 @@ def test_resumes_and_refuses(ranks: Any, tables: Path) -> None:
         assert [outcome.code for outcome in found] == [2, 2]
         assert text in found[0].err
         assert not (tables / "p").exists()
+
+
+def test_replica_that_diverges_alone(ranks: Any, tables: Path) -> None:
+    first, second = jobs.both(ranks, tables, *jobs.FIT, "--strategy", "co-learning", fault="nan on 1")
+    assert second.code == 2
+    assert "the loss became nan in epoch 1: lower train.lr" in second.err
+    assert first.code == 1
+    assert "lost rank 1" in first.err
+    assert not (tables / "o" / "metrics.json").exists()
 
 
 def test_one_process_trains_as_without(ranks: Any, tables: Path) -> None:
