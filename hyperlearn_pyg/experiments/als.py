@@ -146,7 +146,7 @@ class ListALS:
     slot: str
     k: tuple[int, ...]
     rank: int = 64
-    choices: tuple[tuple[float, float], ...] = ((0.02, 1.0), (0.1, 1.0), (0.1, 5.0), (0.3, 5.0))
+    choices: tuple[tuple[float, float], ...] = ((0.005, 1.0), (0.01, 1.0), (0.02, 1.0))
 
     def score(self, model: HyperLearn, data: MultiModalHeteroData, seed: int) -> Metrics:
         """Nothing: this is a floor."""

@@ -109,6 +109,7 @@ EXPERIMENTS = (
         split=_split_rows,
         split_note="a fifth of all check-ins for the test, by seed, those made several times as often",
         rows=(
+            Row(name="pairs, product and counts", model={**_VENUE, "decoder": "pairwise_cp"}, train=_TRAIN),
             Row(name="pairs and counts", model=_VENUE, train=_VENUE_TRAIN),
             Row(name="without features of hours", model={**_VENUE, "features": False}, train=_VENUE_TRAIN),
             Row(name="without counts", model={**_VENUE, "pair_counts": False}, train=_VENUE_TRAIN),

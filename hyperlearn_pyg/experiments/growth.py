@@ -34,6 +34,7 @@ class Growth:
             those of the first stage among them.
         metric: what is looked at there.
         lr: learning rate of the further epochs, which begin with a fresh Adam.
+        weight: what the loss of a relation that comes with the modality counts.
     """
 
     relation: str
@@ -42,6 +43,7 @@ class Growth:
     eval_every: int
     metric: str
     lr: float = 0.003
+    weight: float = 1.0
 
     def fit(
         self, data: MultiModalHeteroData, config: TrainConfig, values: Mapping[str, Any]
@@ -57,6 +59,8 @@ class Growth:
         result = fit(model, data, config, progress=False)
         if self.modality is not None:
             model.add_modality(self.modality, data)
+            weights = {name: self.weight for name in model.relations if name != self.relation}
+            model.config = model.config.replace(relation_weights=weights)
         model.to(next(iter(model.decoders.values())).offset.device)
         self._go_on(model, data, config, result)
         return model, result

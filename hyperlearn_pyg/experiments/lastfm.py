@@ -12,10 +12,19 @@ from hyperlearn_pyg.experiments.measures import Links, Recommendation
 from hyperlearn_pyg.experiments.sources import read_raw
 from hyperlearn_pyg.transforms import RandomRelationSplit
 
-_LINKS: dict[str, Any] = {"rank": 64, "decoder": "pairwise", "link_loss": "softmax", "num_negatives": 300, "l2": 1e-3}
+_LINKS: dict[str, Any] = {
+    "rank": 32,
+    "decoder": "pairwise_cp",
+    "link_loss": "logistic",
+    "num_negatives": 100,
+    "negatives": "seen",
+    "l2": 1e-2,
+}
 _TAGS: dict[str, Any] = {
-    **_LINKS,
+    "rank": 64,
+    "decoder": "pairwise",
     "link_loss": "in_batch_softmax",
+    "num_negatives": 300,
     "l2": 3e-3,
     "pair_counts": True,
     "predict": {"tagged": ["tag"]},
@@ -24,12 +33,12 @@ _SLOTS = {"tagged": ["tag"], "listens": ["artist"], "friends": ["user.other"]}
 _TRAIN: dict[str, Any] = {
     "lr": 0.02,
     "schedule": "linear",
-    "batch_size": 4096,
-    "epochs": 8,
+    "batch_size": 2048,
+    "epochs": 24,
     "val_fraction": 0.0,
     "refit": False,
 }
-_RANKED: dict[str, Any] = {**_TRAIN, "batch_size": 2048}
+_RANKED: dict[str, Any] = {**_TRAIN, "epochs": 8}
 _ALONE = ("tagged",)
 _SPLIT = "a fifth of the taggings for the test, by seed; listens and friends are known in full"
 _NOTE = (

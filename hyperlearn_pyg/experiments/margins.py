@@ -15,7 +15,8 @@ def margins(
 
     A distance is :math:`(\bar{x} - \bar{f}) / \sqrt{s_x^2 + s_f^2}` with the means and sample deviations over the seeds
     of the row and of the floor, the other way round for metrics that are to be low. Seeds draw the same split for both,
-    so that the deviation of the difference is smaller as a rule: this is the cautious side.
+    so that the deviation of the difference is smaller as a rule: this is the cautious side. A floor of one seed is
+    given the deviation of the row.
 
     Args:
         lines: the lines of the table, each with ``name``, ``kind`` and ``values``: metric -> one figure a seed.
@@ -25,7 +26,7 @@ def margins(
 
     Returns:
         For each metric that some floor has ``metric``, ``floor``, ``gap`` (positive where the row is better) and
-        ``deviations``: None where one of both has fewer than two seeds.
+        ``deviations``: None where the row has fewer than two seeds.
     """
     own: Mapping[str, list[float]] = next((line["values"] for line in lines if line["name"] == first), {})
     others = [line for line in lines if line["name"] != first and (line["kind"] == "floor" or line["name"] in floors)]
@@ -44,9 +45,10 @@ def margins(
 
 def _distance(mine: Sequence[float], theirs: Sequence[float], sign: int) -> dict[str, float | None]:
     gap = sign * (statistics.fmean(mine) - statistics.fmean(theirs))
-    if min(len(mine), len(theirs)) < 2:
+    if len(mine) < 2:
         return {"gap": gap, "deviations": None}
-    spread = math.hypot(statistics.stdev(mine), statistics.stdev(theirs))
+    own = statistics.stdev(mine)
+    spread = math.hypot(own, statistics.stdev(theirs) if len(theirs) > 1 else own)
     return {"gap": gap, "deviations": gap / spread if spread else math.copysign(math.inf, gap) if gap else 0.0}
 
 

@@ -127,23 +127,24 @@ def _rows(make: Callable[[str | None, int], Growth], modality: str, epochs: int,
 
 _NOTE = (
     "A model is trained on the first relation alone, its epoch chosen on validation. Then it takes in the modality "
-    "with its relation and goes on, or goes on without; the weights that are best on validation entries of the first "
-    "relation are kept, those from before included. All rows of a seed begin with the same model."
+    "with its relation, whose loss counts a tenth, and goes on, or goes on without; the weights that are best on "
+    "validation entries of the first relation are kept, those from before included. All rows of a seed begin with "
+    "the same model."
 )
 _COLLECTS: dict[str, Any] = {
     "rank": 64,
     "decoder": "cp",
-    "link_loss": "softmax",
-    "num_negatives": 500,
-    "l2": 1e-2,
-    "predict": {"collects": ["article"]},
+    "bias": False,
+    "link_loss": "all_cells",
+    "unobserved": 0.02,
+    "l2": 0.05,
 }
 _COLLECTS_TRAIN: dict[str, Any] = {
     "lr": 0.02,
-    "batch_size": 4096,
-    "epochs": 8,
-    "eval_every": 2,
-    "patience": 0,
+    "batch_size": None,
+    "epochs": 60,
+    "eval_every": 10,
+    "patience": 2,
     "val_fraction": 0.0,
     "val_metric": "mrr",
     "refit": False,
@@ -157,7 +158,7 @@ EXPERIMENTS = (
         split=_split_movielens,
         split_note="published; validation a tenth of the training ratings, by seed; no refit",
         rows=_rows(
-            lambda modality, epochs: Growth("rates", modality, epochs, eval_every=10, metric="rmse"),
+            lambda modality, epochs: Growth("rates", modality, epochs, eval_every=10, metric="rmse", weight=0.1),
             "genre",
             200,
             preset="ratings",
@@ -176,9 +177,9 @@ EXPERIMENTS = (
         split=_split_citeulike,
         split_note="a fifth of what users keep for the test and a twelfth for validation, by seed; no refit",
         rows=_rows(
-            lambda modality, epochs: Growth("collects", modality, epochs, eval_every=1, metric="mrr"),
+            lambda modality, epochs: Growth("collects", modality, epochs, eval_every=5, metric="mrr", weight=0.1),
             "tag",
-            4,
+            20,
             model=_COLLECTS,
             train=_COLLECTS_TRAIN,
         ),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hyperlearn_pyg import HyperLearn, MultiModalHeteroData
 from hyperlearn_pyg.experiments import find
-from hyperlearn_pyg.experiments.friends import Friendship, _split
+from hyperlearn_pyg.experiments.friends import Friendship
 from hyperlearn_pyg.experiments.sources import data_root
 from hyperlearn_pyg.training.scorers import ModelScorer
 
@@ -104,6 +104,3 @@ def test_new_friends_are_the_test_and_in_no_graph(data_dir) -> None:
     assert len(pairs_of(data, "test")) == 4603
     assert not pairs_of(data, "train") & pairs_of(data, "test")
     assert data.edge_types == [e for e in data.edge_types if e[2] in ("checkin", "friends")]
-    data = _split(data, 0)
-    assert len(pairs_of(data, "val")) == 872
-    assert not pairs_of(data, "val") & pairs_of(data, "train", "test")

@@ -48,6 +48,8 @@ def test_one_seed_has_no_deviation_and_says_so():
     found = margins(lines, "ours", (), ())
     assert found[0]["deviations"] is None
     assert "deviation not known" in tell(found, "ours")[0]
+    lines = [line("ours", {"m": [0.5, 0.6]}, "measured"), line("counts", {"m": [0.1]})]
+    assert margins(lines, "ours", (), ())[0]["deviations"] == pytest.approx(0.45 / math.sqrt(2 * 0.005))
     assert tell([], "ours") == []
 
 
