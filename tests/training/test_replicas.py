@@ -57,6 +57,7 @@ def check(found: list[dict[str, Any]]) -> None:
     assert found[0]["co-learning"]["validated"][-1] == 6
 
 
+@pytest.mark.slow
 def test_two_replicas_are_alike(ranks: Any, tmp_path: Path) -> None:
     check(ranks.run(train, 2, str(tmp_path), **LOADED))
 
