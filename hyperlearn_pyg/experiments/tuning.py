@@ -8,7 +8,7 @@ from typing import Any
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import InputError, did_you_mean
-from hyperlearn_pyg.experiments.experiment import Experiment
+from hyperlearn_pyg.experiments.experiment import Experiment, Row
 from hyperlearn_pyg.experiments.sources import data_root
 from hyperlearn_pyg.tuning import TuneResult, tune
 
@@ -26,15 +26,18 @@ def tune_row(
         **options: those of :func:`~hyperlearn_pyg.tuning.tune`; ``train`` goes before the values of the row.
 
     Raises:
-        InputError: an unknown row, no data, or as :func:`~hyperlearn_pyg.tuning.tune`.
+        InputError: an unknown row, one that goes on with a trained model, no data, or as
+            :func:`~hyperlearn_pyg.tuning.tune`.
     """
     known = [own.name for own in experiment.rows]
     if row is not None and row not in known:
         raise InputError(f"'{experiment.name}' has no row {row!r} (known: {known}).{did_you_mean(row, known)}")
     chosen = experiment.rows[0] if row is None else experiment.row(row)
+    if chosen.growth is not None:
+        raise InputError(f"the row {chosen.name!r} goes on with a trained model: tune the row that it starts from")
     train = {**chosen.train, "device": device, **options.pop("train", {})}
     return tune(
-        _reader(experiment, data),
+        _reader(experiment, chosen, data),
         preset=chosen.preset,
         model=chosen.model,
         train=train,
@@ -44,13 +47,14 @@ def tune_row(
     )
 
 
-def _reader(experiment: Experiment, folder: Path | None) -> Callable[[int], MultiModalHeteroData]:
+def _reader(experiment: Experiment, row: Row, folder: Path | None) -> Callable[[int], MultiModalHeteroData]:
     loaded: list[MultiModalHeteroData] = []
 
     def read(seed: int) -> MultiModalHeteroData:
         if not loaded:
             loaded.append(experiment.load(data_root(folder)))
         data = loaded[0].clone()
-        return data if experiment.split is None else experiment.split(data, seed)
+        data = data if experiment.split is None else experiment.split(data, seed)
+        return data if row.change is None else row.change(data)
 
     return read

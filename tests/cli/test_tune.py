@@ -13,6 +13,7 @@ import pytest
 from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.datasets import SyntheticMultiModal, SyntheticRelation
 from hyperlearn_pyg.experiments import EXPERIMENTS, Experiment, Row
+from hyperlearn_pyg.experiments.growth import Growth
 from hyperlearn_pyg.experiments.measures import Links
 from hyperlearn_pyg.transforms import RandomRelationSplit
 
@@ -127,6 +128,8 @@ def toy() -> Experiment:
         rows=(
             Row(name="pairs", model={"rank": 2, "decoder": "pairwise"}, train=train),
             Row(name="CP", model={"rank": 3, "decoder": "cp"}, train=train),
+            Row(name="grown", train=train, growth=Growth("tags", None, epochs=1, eval_every=1, metric="auc")),
+            Row(name="changed", train=train, change=lambda data: data.remove_hyperedges("tags")),
         ),
         measures=(Links("tags", draws=2),),
         metrics=("auc",),
@@ -146,3 +149,5 @@ def test_a_row_of_an_experiment(cli, tables, space, monkeypatch):
     assert set(found) == {"model", "train"}
     ended = cli(*call, "--out", "first")
     assert "'decoder': 'pairwise'" in ended.out
+    assert "goes on with a trained model: tune the row" in cli(*call, "--row", "grown", "--out", "grown").err
+    assert "the data has no relation to learn from" in cli(*call, "--row", "changed", "--out", "changed").err
