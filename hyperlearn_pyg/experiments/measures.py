@@ -25,6 +25,7 @@ from hyperlearn_pyg.training import (
 from hyperlearn_pyg.training.evaluation import encoded
 from hyperlearn_pyg.training.links import link_metrics
 from hyperlearn_pyg.training.scorers import ModelScorer
+from hyperlearn_pyg.transforms._common import find_slot
 
 #: More tuples than any test here has: all of them are ranked.
 _ALL = 1 << 40
@@ -97,6 +98,8 @@ class Ranks:
 class Attribution:
     """Which item fills the slot of each test tuple: accuracy@k and MRR, nothing filtered.
 
+    A model that was not trained to predict the slot is not asked.
+
     Attributes:
         relation: the relation.
         slot: the slot to fill.
@@ -112,7 +115,9 @@ class Attribution:
     prefix: str = ""
 
     def score(self, model: HyperLearn, data: MultiModalHeteroData, seed: int) -> Metrics:
-        """Score a trained model."""
+        """Score a trained model; nothing where it does not predict the slot."""
+        if find_slot(data.relation(self.relation), self.slot) not in model.predicted_slots()[self.relation]:
+            return {}
         found = evaluate_attribution(model, data, self.relation, self.slot, given=self.given, k=self.k)
         return _named(found, self.prefix)
 

@@ -59,6 +59,25 @@ class WordEncoder(Module):
         return out
 
 
+class Silent(Module):
+    """Zeros for every item: takes a modality out of a sum over pairs.
+
+    Args:
+        channels: width of the vectors.
+    """
+
+    like: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.register_buffer("like", torch.zeros(()), persistent=False)
+
+    def forward(self, num_items: int) -> Tensor:
+        """Return the zeros ``[N, C]``."""
+        return self.like.new_zeros(num_items, self.channels)
+
+
 def word_weights(data: MultiModalHeteroData, modality: str, relation: str, slot: int, **options: Any) -> csr_matrix:
     """Return tf-idf of the words of all items; vocabulary and frequencies are those of the training entries."""
     seen = data.relation(relation).index[slot][split_positions(data, relation, ("train", "val"))].unique()

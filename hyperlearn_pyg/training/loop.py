@@ -141,8 +141,9 @@ class _Trainer:
             while at.epoch < self._last_epoch() and not self._asked_to_stop(interrupt):
                 if self._run_epoch(inputs, interrupt):
                     result.seconds = time.perf_counter() - clock
-                    self._end_epoch(inputs, bar, events)
-                    if at.epoch % self.config.checkpoint_every == 0:
+                    scored, saved = self.parallel.meet(at.epoch, self._last_epoch(), self.average.values())
+                    self._end_epoch(inputs, bar, events, scored)
+                    if saved:
                         self._save(writer)
                     if callback is not None:
                         callback(result)
@@ -175,6 +176,7 @@ class _Trainer:
             [{"params": parameters}], lr=config.lr, weight_decay=config.weight_decay, fused=True
         )  # one pass over each table, without temporaries
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()} if config.ema else {}
+        self.parallel.begin(self.optimizer, self._last_epoch())
 
     def _last_epoch(self) -> int:
         if self.at.phase == 1:
@@ -186,6 +188,7 @@ class _Trainer:
         """Take the steps of an epoch that are left; tell whether it was finished."""
         at = self.at
         keep, batches = epoch_plan(inputs, self.config, at.phase, at.epoch)
+        batches = self.parallel.own(batches, inputs)
         self.model.train()
         for number in range(at.epoch_steps, len(batches)):
             began = time.perf_counter()
@@ -224,7 +227,7 @@ class _Trainer:
             raise self._diverged(f"the loss became {value}", self.at.epoch + 1)
         if self.config.clip_norm:
             self.parallel.clip_grad_norm_(self.config.clip_norm)
-        self.optimizer.step()
+        self.parallel.step(self.optimizer)
         self._update_average()
         return value
 
@@ -252,8 +255,8 @@ class _Trainer:
             parameters[name].copy_(mean)
             mean.copy_(now)
 
-    def _end_epoch(self, inputs: Any, bar: Progress, events: Any) -> None:
-        at, config = self.at, self.config
+    def _end_epoch(self, inputs: Any, bar: Progress, events: Any, scored: bool) -> None:
+        at = self.at
         finite = all(bool(p.isfinite().all()) for p in self.model.parameters())
         if self.parallel.any(not finite):  # the last step has no loss after it
             raise self._diverged("weights became infinite or NaN", at.epoch)
@@ -264,7 +267,7 @@ class _Trainer:
             "seconds": at.result.seconds,
         }
         at.epoch_loss = []
-        if at.phase == 0 and (at.epoch % config.eval_every == 0 or at.epoch == config.epochs):
+        if at.phase == 0 and scored:
             self._validate(inputs, row)
         at.result.history.append(row)
         bar.update(row, self._last_epoch())
@@ -299,7 +302,7 @@ class _Trainer:
         first = self.parallel.rank == 0  # times differ from rank to rank, and of a value there may be one
         if self.fresh and first:
             prune_states(self.out, keep=0)  # of another run: this one must never fall back to it
-        self.fresh = False
+        self.fresh, self.at.strategy = False, self.parallel.state()
         writer.save(
             self.at.total_steps,
             join_groups(self.model.state_dict(), average=self.average, best=self.best, initial=self.initial),
@@ -333,6 +336,7 @@ class _Trainer:
             raise of_another_model(self.out, error) from error
         self.at, self.best, self.initial = saved.position, saved.best, saved.initial
         self.average = {name: mean.to(self.device) for name, mean in saved.average.items()}
+        self.parallel.restore(self.at.strategy, self._last_epoch())
 
 
 def held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHeteroData:

@@ -69,6 +69,7 @@ class Position:
         has_best: there is a best state.
         epoch_loss: loss of each step of the epoch.
         step_seconds: wall time of each step.
+        strategy: where the strategy of replicas stands, if there is one.
         result: what is reported at the end.
     """
 
@@ -82,6 +83,7 @@ class Position:
     has_best: bool = False
     epoch_loss: list[float] = field(default_factory=list)
     step_seconds: list[float] = field(default_factory=list)
+    strategy: dict[str, Any] = field(default_factory=dict)
     result: FitResult = field(default_factory=FitResult)
 
     def enter(self, phase: int) -> None:

@@ -101,10 +101,11 @@ def tune(
 
     Raises:
         InputError: a fault of the settings or the space, nothing held out to choose by, no finished trial in the time,
-            nothing to resume, or a study of other settings.
+            nothing to resume, a study of other settings, or one that is there and not to be resumed.
         ImportError: Optuna is not installed.
     """
     check_budget(trials, minutes, repeats)
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     problem = Problem(data, preset, dict(model or {}), dict(train or {}), relations, encoders, repeats)
     chosen = space if isinstance(space, Space) else problem.space() if space is None else Space.from_dict(space)
     folder = None if out is None else Path(out)
@@ -118,7 +119,6 @@ def tune(
             resume=resume,
         )
         limit = TRIALS if trials is None and minutes is None else trials
-        end = math.inf if minutes is None else time.monotonic() + 60 * minutes
         return _Search(problem, chosen, study, folder, settings, name, say, limit, end).run()
 
 

@@ -52,6 +52,8 @@ class Study:
         self.seed = seed
         if resume and (path is None or not path.is_file()):
             raise InputError(f"nothing to resume: there is no study '{path}'. Leave resume out to start")
+        if not resume and path is not None and path.is_file():
+            raise InputError(f"'{path}' is a search already: resume it, or name another directory")
         pruner = self.optuna.pruners.MedianPruner(n_startup_trials=_WHOLE, n_warmup_steps=warm_up)
         try:
             self.study = self._open(path, pruner)

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import csv
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ from hyperlearn_pyg.experiments import EXPERIMENTS, Experiment, Row
 from hyperlearn_pyg.experiments.measures import Links
 from hyperlearn_pyg.transforms import RandomRelationSplit
 
+ROOT = Path(__file__).resolve().parents[2]
 SPACE = """
 [model]
 rank = { low = 2, high = 6 }
@@ -78,6 +84,32 @@ def test_faults_are_told(cli, tables, args, message):
     assert ended.code == 2
     assert message in ended.err
     assert ended.err.startswith(("error:", "note:"))
+
+
+def trials_of(out: Path) -> list[dict[str, str]]:
+    path = out / "trials.csv"
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+    return [{key: cell for key, cell in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_after_kill_9(cli, tables, space):
+    options = ["small.toml", "--space", str(space), "--device", "cpu", "--epochs", "20", "--quiet"]
+    command = [sys.executable, "-m", "hyperlearn_pyg", "tune", *options, "--out", "killed", "--trials", "500"]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        end = time.monotonic() + 120
+        while len(trials_of(tables / "killed")) < 3 and time.monotonic() < end:
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    done = len(trials_of(tables / "killed"))
+    assert done >= 3
+    assert cli("tune", *options, "--out", "killed", "--trials", done + 2, "--resume").code == 0
+    assert cli("tune", *options, "--out", "whole", "--trials", done + 2).code == 0
+    assert trials_of(tables / "killed") == trials_of(tables / "whole")
 
 
 def toy() -> Experiment:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from hyperlearn_pyg import MultiModalHeteroData
-from hyperlearn_pyg.experiments.words import WORDS, NaiveBayes, WordBayes, WordEncoder, word_weights
+from hyperlearn_pyg import HyperLearn, MultiModalHeteroData
+from hyperlearn_pyg.experiments.measures import Attribution
+from hyperlearn_pyg.experiments.words import WORDS, NaiveBayes, Silent, WordBayes, WordEncoder, word_weights
 
 
 def make_data(seed: int = 0, count: int = 30) -> MultiModalHeteroData:
@@ -94,3 +95,12 @@ def test_words_of_test_items_are_no_vocabulary() -> None:
     other = make_data()
     first, second = (word_weights(d, "artwork", "made", 0, min_df=1) for d in (data, other))
     assert first.shape == second.shape
+
+
+def test_a_model_is_asked_what_it_was_trained_to_predict_alone() -> None:
+    data = make_data()
+    model = HyperLearn.from_data(data, 2, "links", predict={"made": ["artist"]})
+    assert Attribution("made", "class", k=(1,)).score(model, data, 0) == {}
+    found = Attribution("made", "artist", k=(1,), prefix="who ").score(model, data, 0)
+    assert found.keys() == {"who accuracy@1", "who mrr", "who count"}
+    assert Silent(3)(5).tolist() == [[0.0] * 3] * 5

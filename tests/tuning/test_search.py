@@ -18,7 +18,7 @@ from hyperlearn_pyg.training import TrainConfig, fit
 from hyperlearn_pyg.tuning import TuneResult, search, tune
 
 MODEL = {"rank": 2, "num_negatives": 4, "hidden": 4}
-TRAIN = {"epochs": 4, "eval_every": 1, "patience": 0, "lr": 0.02, "device": "cpu", "max_steps": 3}
+TRAIN = {"epochs": 3, "eval_every": 1, "patience": 0, "lr": 0.02, "device": "cpu", "max_steps": 3}
 SPACE = {"model": {"rank": {"low": 1, "high": 4}}, "train": {"lr": {"low": 1e-3, "high": 0.3, "log": True}}}
 
 
@@ -30,7 +30,7 @@ def make_data(valued: bool = False) -> MultiModalHeteroData:
 
 
 def run(data: MultiModalHeteroData | None = None, **options: Any) -> TuneResult:
-    values: dict[str, Any] = {"space": SPACE, "model": MODEL, "train": TRAIN, "trials": 7, "say": lambda line: None}
+    values: dict[str, Any] = {"space": SPACE, "model": MODEL, "train": TRAIN, "trials": 6, "say": lambda line: None}
     return tune(make_data() if data is None else data, **{**values, **options})
 
 
@@ -49,7 +49,7 @@ class TestOutcome:
     def test_the_best_is_the_lowest_of_those_that_came_to_their_end(self, whole):
         result = whole[0]
         scores = [row["score"] for row in result.trials if row["state"] == "complete"]
-        assert len(result.trials) == 7
+        assert len(result.trials) == 6
         assert result.score == min(scores) == result.best["score"]
         assert (result.model["rank"], result.train["lr"]) == (result.best["model.rank"], result.best["train.lr"])
         assert result.model["num_negatives"] == 4
@@ -169,22 +169,30 @@ class TestResume:
         begun = kill_at(monkeypatch, 0, 0)
         result = run(out=tmp_path, resume=True)
         assert rows(result) == rows(whole[0])
-        assert len(begun) == 7 - (training - 1)  # what was finished is not done again
+        assert len(begun) == 6 - (training - 1)  # what was finished is not done again
         assert rows(run(out=tmp_path, resume=True)) == rows(whole[0])
-        assert len(begun) == 7 - (training - 1)
+        assert len(begun) == 6 - (training - 1)
 
     def test_fewer_trials_and_then_more_are_the_same(self, whole, tmp_path):
         run(out=tmp_path, trials=2)
         assert rows(run(out=tmp_path, resume=True)) == rows(whole[0])
 
     def test_time_that_is_over_ends_the_trial_under_way(self, whole, tmp_path, monkeypatch):
-        ticks = iter(range(10**6))
-        monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
-        result = run(out=tmp_path, minutes=0.3, trials=None)  # a tick a look: in the midst of a trial
-        done = len(result.trials)
-        assert 1 <= done < 7
-        begun = [line for line in (tmp_path / "study.jsonl").read_text("utf-8").splitlines() if '"op_code":4' in line]
-        assert len(begun) > done  # the last one was given up
+        looks: list[int] = []
+
+        def watched(*args: Any, callback: Callable[[Any], None], **options: Any) -> Any:
+            def look(result: Any) -> None:
+                looks.append(len(result.history))
+                callback(result)
+
+            return fit(*args, callback=look, **options)
+
+        monkeypatch.setattr(search, "fit", watched)
+        clock = SimpleNamespace(monotonic=lambda: 61.0 if len(looks) > 7 else 0.0)
+        monkeypatch.setattr(search, "time", clock)
+        result = run(out=tmp_path, minutes=1.0, trials=None)
+        assert (len(result.trials), looks[-1]) == (2, 2)  # in the midst of the third one
+        monkeypatch.undo()
         assert rows(run(out=tmp_path, resume=True)) == rows(whole[0])
 
     def test_ctrl_c_keeps_what_is_there(self, whole, tmp_path, monkeypatch):
@@ -224,6 +232,12 @@ class TestResume:
         with pytest.raises(InputError, match=r"study.jsonl' is damaged .*: delete it and start afresh"):
             run(out=tmp_path, resume=True)
 
+    def test_what_is_there_is_not_written_over(self, whole):
+        before = (whole[1] / "study.jsonl").read_bytes()
+        with pytest.raises(InputError, match="is a search already: resume it"):
+            run(out=whole[1])
+        assert (whole[1] / "study.jsonl").read_bytes() == before
+
     def test_nothing_to_resume(self, tmp_path):
         with pytest.raises(InputError, match="nothing to resume"):
             run(out=tmp_path / "none", resume=True)
@@ -235,7 +249,7 @@ class TestResume:
 class TestPruning:
     def test_hopeless_trials_are_cut_short(self):
         space = {"train": {"lr": [0.02, 1e-9]}}
-        result = run(space=space, train={**TRAIN, "epochs": 8}, trials=16)
+        result = run(space=space, train={**TRAIN, "epochs": 6}, trials=12)
         cut = [row for row in result.trials if row["state"] == "pruned"]
         assert cut
         assert [row["state"] for row in result.trials[:5]] == ["complete"] * 5
