@@ -269,9 +269,11 @@ def row_norms(rows: Sequence[Tensor], index: Tensor, power: int = 2) -> Tensor:
         raise ValueError(f"'power' must be 2 (L2) or 3 (N3) (got {power})")
     total = rows[0].new_zeros(())
     for table, items in zip(rows, index, strict=True):
-        named = table.index_select(0, items)
-        size = named.square()
-        total = total + (size if power == 2 else size * named.abs()).sum()
+        often = items.numel() > table.size(0)  # then each row once, times how often it is named
+        named = table if often else table.index_select(0, items)
+        size = named.square() if power == 2 else named.square() * named.abs()
+        count = torch.bincount(items, minlength=table.size(0)).to(size.dtype) if often else None
+        total = total + (size.sum() if count is None else (size.sum(1) * count).sum())
     return total
 
 
