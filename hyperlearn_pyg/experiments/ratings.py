@@ -84,7 +84,7 @@ def _row(name: str, *, train: dict[str, Any] | None = None, change: Change | Non
 
 #: Biases and free factors, without features and messages.
 _FREE: dict[str, Any] = {"encoder": "embedding", "features": False}
-#: The paper's encoder with what the default preset has around it: biases, features, dropout-free, two steps.
+#: The paper's encoder, two steps of it, with the biases and features of the default preset.
 _GRAPHS: dict[str, Any] = {"encoder": "diffusion", "rank": 10, "hidden": 32, "steps": 2}
 _GRAPHS_TRAIN: dict[str, Any] = {"target_fraction": 1.0, "ema": 0.0, "lr": 1e-2, "schedule": "cosine", "clip_norm": 1.0}
 
