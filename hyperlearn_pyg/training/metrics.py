@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hyperlearn_pyg.data.tuples import tuple_keys
 from hyperlearn_pyg.loader import NegativeSampler
-from hyperlearn_pyg.training._rows import BUDGET, find_ranges, rows_at_once
+from hyperlearn_pyg.ops.ranges import find_ranges
+from hyperlearn_pyg.training._rows import BUDGET, rows_at_once
 
 
 def rmse(score: Tensor, value: Tensor) -> float:

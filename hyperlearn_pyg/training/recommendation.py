@@ -19,7 +19,8 @@ from torch_geometric.metrics import (
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data._members import Slot
 from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
-from hyperlearn_pyg.training._rows import BUDGET, find_ranges, rows_at_once
+from hyperlearn_pyg.ops.ranges import find_ranges
+from hyperlearn_pyg.training._rows import BUDGET, rows_at_once
 from hyperlearn_pyg.training.metrics import check_cuts
 from hyperlearn_pyg.training.questions import Question, ask, ask_model
 from hyperlearn_pyg.training.scorers import CountScorer, NaiveBayesScorer, PairScorer, SlotScorer

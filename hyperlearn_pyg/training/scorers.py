@@ -10,7 +10,7 @@ from torch import Tensor
 from hyperlearn_pyg.data.tuples import rank_in
 from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
 from hyperlearn_pyg.ops.kruskal import cp_score
-from hyperlearn_pyg.training._rows import find_ranges
+from hyperlearn_pyg.ops.ranges import find_ranges
 
 #: A pair that was never seen counts as so many.
 _UNSEEN = 0.1

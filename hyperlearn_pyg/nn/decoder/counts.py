@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from hyperlearn_pyg.ops.cache import TensorCache
+from hyperlearn_pyg.ops.ranges import find_ranges
+
+#: Most cells of a table that counts are spread on; it is worth while for so many items a candidate at most.
+_CELLS, _WORTH = 1 << 25, 32
+
 
 class PairCounts(Module):
     r"""How often two items of a tuple stood together in the training entries, as a side input of a decoder.
@@ -76,15 +82,43 @@ class PairCounts(Module):
         with the candidate never held the tuple.
         """
         out = self.weight.new_zeros(items.size(1), candidates.numel())
+        every = items.size(1) * self.sizes[slot]
+        dense = every <= _CELLS and self.sizes[slot] <= _WORTH * candidates.numel()
         for pair, (s, t) in enumerate(self.pairs):
             if slot not in (s, t):
                 found = self._look_up(pair, items[s], items[t], leave_out)[:, None]
+            elif dense:
+                found = self._spread(pair, slot, items[s if slot == t else t]).index_select(1, candidates)
             else:
                 first = candidates[None, :] if slot == s else items[s][:, None]
                 second = candidates[None, :] if slot == t else items[t][:, None]
                 found = self._look_up(pair, first, second, False)
             out = out + self.weight[pair] * found
         return out
+
+    def _spread(self, pair: int, slot: int, given: Tensor) -> Tensor:
+        """Return the log-counts of all items of ``slot`` with each item ``given [B]`` of the other one, ``[B, N]``."""
+        keys, counts = self._of_pair(pair, slot)
+        size, low = self.sizes[slot], given.long() * self.sizes[slot]
+        row, at = find_ranges(keys, low, low + size)
+        out = self.weight.new_zeros(given.numel(), size)
+        out[row, keys[at] % size] = counts[at]
+        return out
+
+    def _of_pair(self, pair: int, slot: int) -> tuple[Tensor, Tensor]:
+        """Return the numbers ``other * N + item`` of a pair, ascending, with the item in ``slot``; and log-counts."""
+
+        def make() -> tuple[Tensor, Tensor]:
+            ends = torch.searchsorted(self.keys, torch.tensor(self._starts[pair : pair + 2], device=self.keys.device))
+            part = slice(*ends.tolist())
+            keys, counts = self.keys[part] - self._starts[pair], self.counts[part].to(self.weight.dtype).log1p()
+            if slot == self.pairs[pair][1]:
+                return keys, counts
+            other, size = self.sizes[self.pairs[pair][1]], self.sizes[slot]
+            keys, order = (keys % other * size + keys.div(other, rounding_mode="floor")).sort()
+            return keys, counts[order]
+
+        return _SORTED.get((self.keys, self.counts), (pair, slot, self.weight.dtype), make)
 
     def _keys(self, pair: int, first: Tensor, second: Tensor) -> Tensor:
         return self._starts[pair] + first.long() * self.sizes[self.pairs[pair][1]] + second.long()
@@ -106,3 +140,7 @@ class PairCounts(Module):
             if saved is not None:
                 setattr(self, name, torch.empty_like(saved, device=self.weight.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+#: The pairs of counts sorted by the item that is told; not held by a module, which is to be copied.
+_SORTED: TensorCache[tuple[Tensor, Tensor]] = TensorCache()

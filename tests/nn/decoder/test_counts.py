@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import hyperlearn_pyg.nn.decoder.counts as counts_module
 from hyperlearn_pyg.nn import CPDecoder, PairCounts, sampled_loss
 
 SIZES = [3, 2, 4, 2]
@@ -53,6 +54,28 @@ def test_they_are_the_counts_of_the_entries(order: int, count: int, seed: int) -
                     replaced = (*entry[:slot], item, *entry[slot + 1 :])
                     wanted = formula(counts, others[b] if leave_out else entries, replaced)
                     assert found[b, item].item() == pytest.approx(wanted)
+
+
+@given(st.integers(2, 4), st.integers(0, 12), st.integers(0, 99), st.lists(st.integers(0, 1), max_size=5))
+@settings(max_examples=30, deadline=None)
+def test_spread_on_a_table_or_looked_up_they_are_the_same(
+    order: int, count: int, seed: int, candidates: list[int]
+) -> None:
+    counts, index = make(order, count, seed)
+    for slot in range(order):
+        found = []
+        for worth in (0, 1 << 20):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(counts_module, "_WORTH", worth)
+                found.append(counts.slot_scores(index, slot, torch.tensor(candidates, dtype=torch.long)))
+        assert torch.equal(*found)
+        seed_of = torch.randn_like(found[0])
+        assert torch.equal(*(torch.autograd.grad(f, counts.weight, seed_of)[0] for f in found))
+    counts.count(index[:, :1])  # counted anew: nothing old is remembered
+    assert torch.allclose(
+        counts.slot_scores(index, 0, torch.arange(3)),
+        torch.stack([counts(torch.stack([torch.full_like(index[0], i), *index[1:]])) for i in range(3)], 1),
+    )
 
 
 def test_a_decoder_adds_them_where_items_are_known() -> None:
