@@ -14,10 +14,19 @@ from hyperlearn_pyg.experiments.measures import Ranks
 from hyperlearn_pyg.experiments.sources import read_raw
 
 _PAPER = "Liu, Yao and Li, WWW 2020"
-_MODEL: dict[str, Any] = {"decoder": "pairwise_cp", "link_loss": "in_batch_softmax", "num_negatives": 1000}
+_MODEL: dict[str, Any] = {
+    "decoder": "cp_around_ones",
+    "roles": "separate",
+    "link_loss": "in_batch_softmax",
+    "num_negatives": 1000,
+    "negatives": "all",
+    "predict": {"fact": ("entity",)},
+    "l2": 0.0,
+}
 _TRAIN: dict[str, Any] = {
     "lr": 0.01,
-    "epochs": 120,
+    "schedule": "linear",
+    "batch_size": 256,
     "eval_every": 5,
     "patience": 4,
     "val_metric": "mrr",
@@ -32,11 +41,9 @@ def _load(name: str) -> Callable[[Path], MultiModalHeteroData]:
     return load
 
 
-def _experiment(
-    name: str, own: dict[str, Any], batch_size: int, figures: tuple[float, float, float, float]
-) -> Experiment:
+def _experiment(name: str, own: dict[str, Any], epochs: int, figures: tuple[float, float, float, float]) -> Experiment:
     must, goal, mrr, hits = figures
-    model, train = {**_MODEL, **own}, {**_TRAIN, "batch_size": batch_size}
+    model, train = {**_MODEL, **own}, {**_TRAIN, "epochs": epochs}
     return Experiment(
         name=name.lower(),
         title=f"{name}: which entity completes a fact",
@@ -44,19 +51,22 @@ def _experiment(
         split_note="published; trained on the training facts alone, as the published figures are; the epoch by the MRR "
         "of validation facts; ranks filtered by all three parts, mean over the entity slots",
         rows=(
-            Row(name="CP, pairs and biases", model=model, train=train),
-            Row(name="CP around ones", model={**model, "decoder": "cp_around_ones"}, train=train),
+            Row(name="CP around ones", model=model, train=train),
+            Row(name="one vector for all roles", model={**model, "roles": "shared"}, train=train),
+            Row(name="pairs, CP and biases", model={**model, "decoder": "pairwise_cp"}, train=train),
+            Row(name="CP", model={**model, "decoder": "cp"}, train=train),
         ),
         measures=(Ranks("fact", "entity"),),
         metrics=("mrr", "hits@1", "hits@3", "hits@10"),
         targets=(Target(metric="mrr", must=must, goal=goal),),
         quoted=(Quoted(name="GETD", values={"mrr": mrr, "hits@10": hits}, source=_PAPER),),
         seeds=3,
+        note="The loss asks for the entities of a fact, not for its relation.",
     )
 
 
 EXPERIMENTS = (
-    _experiment("JF17K-4", {"rank": 64, "n3": 1e-4, "dropout": 0.3}, 256, (0.810, 0.830, 0.810, 0.913)),
-    _experiment("WikiPeople-3", {"rank": 96, "n3": 3e-4, "dropout": 0.5}, 384, (0.373, 0.390, 0.373, 0.588)),
-    _experiment("WikiPeople-4", {"rank": 96, "n3": 3e-4, "dropout": 0.5}, 384, (0.386, 0.400, 0.386, 0.596)),
+    _experiment("JF17K-4", {"rank": 64, "n3": 1e-2}, 35, (0.810, 0.830, 0.810, 0.913)),
+    _experiment("WikiPeople-3", {"rank": 96, "n3": 1e-2}, 30, (0.373, 0.390, 0.373, 0.588)),
+    _experiment("WikiPeople-4", {"rank": 96, "n3": 1e-2}, 30, (0.386, 0.400, 0.386, 0.596)),
 )
