@@ -8,6 +8,7 @@ from types import ModuleType
 EXTRAS = {
     "faiss": "knn",
     "hypergraphx": "interop",
+    "optuna": "tune",
     "tensorboard": "viz",
     "torch_scatter": "accel",
     "torch_sparse": "accel",

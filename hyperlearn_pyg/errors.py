@@ -38,6 +38,10 @@ class InputError(ValueError):
     """Bad input that a user can mend: the command line prints its text alone and ends with exit code 2."""
 
 
+class DivergedError(InputError):
+    """A training ran away: its loss or weights are no finite numbers any more."""
+
+
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the candidate closest to ``name``, or an empty string, whatever the case."""
     wanted, known = str(name), [str(c) for c in candidates]

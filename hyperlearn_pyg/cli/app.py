@@ -22,10 +22,12 @@ from hyperlearn_pyg.cli.job import Job, OtherRankError, run_job
 from hyperlearn_pyg.cli.plan import make_plan
 from hyperlearn_pyg.cli.predict import predict_file
 from hyperlearn_pyg.cli.source import load_source, run_name
+from hyperlearn_pyg.cli.tune import tune_command
 from hyperlearn_pyg.data.init_config import write_config
 from hyperlearn_pyg.distributed.launch import connected, launched
 from hyperlearn_pyg.errors import InputError, ParallelError, did_you_mean
 from hyperlearn_pyg.nn.models.presets import PRESETS
+from hyperlearn_pyg.training.config import STRATEGIES
 from hyperlearn_pyg.training.run import Run, versions
 from hyperlearn_pyg.training.state import has_state
 
@@ -41,6 +43,7 @@ app = typer.Typer(
 )
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
+_STRATEGIES = " or ".join(map(repr, STRATEGIES))
 
 RunDir = Annotated[
     Path | None,
@@ -182,6 +185,10 @@ def fit_command(
         int | None,
         typer.Option(help="Under torchrun: ranks that share each group of modalities; chosen if left out.", min=1),
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help=f"Under torchrun: train replicas of the whole model, brought together by {_STRATEGIES}."),
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Under torchrun: seconds that a rank is waited for; 600 if left out.", min=1)
     ] = None,
@@ -192,10 +199,11 @@ def fit_command(
 ) -> None:
     """Train on a data set and write metrics, embeddings, model and report to a directory.
 
-    Under torchrun the modalities are spread over its ranks.
+    Under torchrun the modalities are spread over its ranks, or, with --strategy, each has a replica of the model.
     """
     out = out or Path("runs") / run_name(source)
-    values = {"model": _given(preset=preset, rank=rank), "train": _given(epochs=epochs, seed=seed, device=device)}
+    train = _given(epochs=epochs, seed=seed, device=device, strategy=strategy)
+    values = {"model": _given(preset=preset, rank=rank), "train": train}
     places = tuple(part.strip() for part in devices.split(",") if part.strip()) if devices else ()
     job = Job(source, root, split, values, out, resume, not quiet, tensorboard, places, replicas, timeout, _say)
     with connected(timeout) as launch, _resumable(out):
@@ -205,6 +213,9 @@ def fit_command(
     if launch.first:
         _print_metrics(metrics)
         _say(f"\nresults in {out}: report.html, metrics.json, embeddings/, model.pt, config.toml")
+
+
+app.command("tune")(_clear_errors(tune_command))
 
 
 @app.command("plan")

@@ -50,6 +50,7 @@ def check_out(out: Path, *, resume: bool) -> None:
 
 
 def _free_name(out: Path) -> Path:
+    out = out if out.name else out.absolute()
     names = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
     return next(path for path in names if not path.exists())
 
@@ -87,6 +88,7 @@ def run_fit(
     progress: bool,
     tensorboard: bool,
     whole: Callable[[], tuple[Source, HyperLearn] | None] | None = None,
+    speaks: bool | None = None,
 ) -> tuple[FitResult, dict[str, Any]]:
     """Train, score and write the results to ``out``: all of them or, where interrupted or at fault, none.
 
@@ -101,8 +103,10 @@ def run_fit(
         progress: show a progress bar.
         tensorboard: write events.
         whole: gives all of the data and the plain model after the training; None on ranks that write nothing.
+        speaks: whether this process writes; rank 0 of a spread model where absent.
     """
-    speaks = not isinstance(model, ModalityParallel) or model.ranks.rank == 0
+    if speaks is None:
+        speaks = not isinstance(model, ModalityParallel) or model.ranks.rank == 0
     with new_folders(out), _no_remains(out, resume) if speaks else nullcontext():
         if speaks and not resume:
             save_config(out, source, model, config)

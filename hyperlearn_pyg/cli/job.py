@@ -95,6 +95,8 @@ def _run(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
     loaded = _in_turn(launch, job.load)
     for note in loaded.notes if launch.first else ():
         job.say("note:", note)
+    if loaded.train.get("strategy") is not None and (launch.world_size > 1 or job.devices):
+        return _replicas(job, launch, loaded)
     if launch.world_size == 1 and not job.devices:
         model, config = build(loaded)
         job.say(repr(model))
@@ -118,6 +120,27 @@ def _run(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
         if launch.first:
             raise
         raise OtherRankError from error
+
+
+def _replicas(job: Job, launch: Launch, loaded: Source) -> tuple[FitResult, dict[str, Any]]:
+    """Train replicas of the whole model, one a rank; rank 0 writes the results."""
+    for option, value in (("--devices", job.devices), ("--replicas", job.replicas)):
+        if value:
+            raise InputError(
+                f"{option}: spreads one model, and --strategy trains replicas of it: leave one of them out"
+            )
+    own = _on_all(launch, lambda: str(pick_device(launch.device(loaded.train.get("device", "auto")))))
+    loaded = replace(loaded, train={**loaded.train, "device": own})
+    model, config = _on_all(launch, lambda: build(loaded))
+    if launch.first:
+        job.say(repr(model))
+        job.say(f"{launch.world_size} replicas, {config.strategy}")
+
+    def whole() -> tuple[Source, HyperLearn] | None:
+        return (loaded, model) if launch.first else None
+
+    # a replica may diverge alone: each rank says what is wrong on it
+    return run_fit(loaded, model, config, job.out, whole=whole, speaks=launch.first, **_options(job))
 
 
 def _options(job: Job) -> dict[str, Any]:

@@ -93,12 +93,13 @@ class Step:
             nothing = torch.empty(0)  # what waits in shared ones goes the way of the exchange
             held = [nothing if name in self.shared else p for name, p in named.items()]
             if not owner.unsynced:
-                self.values = dict(zip(named, sum_grads(list(named.values()), owner.ranks.data), strict=True))
+                summed = sum_grads(list(named.values()), owner.ranks.data, combine=owner.combine)
+                self.values = dict(zip(named, summed, strict=True))
             elif named:  # what waits may be of a modality that no tuple of this step names: the anchor reaches it
                 anchor = torch.zeros((), dtype=next(iter(named.values())).dtype, device=owner.device)
                 given = [anchor.requires_grad_(), *named.values()]
                 pending = [torch.empty(0), *held]
-                self.waiting, *values = sum_grads(given, owner.ranks.data, pending=pending)
+                self.waiting, *values = sum_grads(given, owner.ranks.data, pending=pending, combine=owner.combine)
                 self.values = dict(zip(named, values, strict=True))
 
     def raise_faults(self) -> None:

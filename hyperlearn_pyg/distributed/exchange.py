@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from hyperlearn_pyg.distributed.adasum import adasum
 from hyperlearn_pyg.distributed.route import Route
 from hyperlearn_pyg.distributed.wire import Wire
 
@@ -86,15 +87,20 @@ def sum_value(value: Tensor, wire: Wire) -> Tensor:
     return out
 
 
-def sum_grads(parameters: Sequence[Tensor], wire: Wire, *, pending: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+def sum_grads(
+    parameters: Sequence[Tensor], wire: Wire, *, pending: Sequence[Tensor] = (), combine: str = "sum"
+) -> tuple[Tensor, ...]:
     """Pass parameters through; their gradients are summed over the ranks that hold the same ones (data replicas).
 
     Call it once with all parameters of the rank: one node, one message a type of scalar. Use what it returns in place
     of the parameters (:func:`torch.func.functional_call`). For ``pending`` see :func:`exchange_rows`.
+
+    With ``combine="adasum"`` the gradients of each parameter are combined by
+    :func:`~hyperlearn_pyg.distributed.adasum.adasum` in order of rank, and each rank sends its own to all others.
     """
     if wire.world_size == 1 or not parameters:
         return tuple(parameters)
-    return tuple(SumGrads.apply(wire, tuple(pending), *parameters))  # type: ignore[no-untyped-call]
+    return tuple(SumGrads.apply(wire, tuple(pending), combine, *parameters))  # type: ignore[no-untyped-call]
 
 
 class _Like(NamedTuple):
@@ -182,9 +188,10 @@ class SumGrads(Function):
     """Parameters pass; their gradients are summed over the ranks."""
 
     @staticmethod
-    def forward(ctx: Any, wire: Wire, pending: Sequence[Tensor], *parameters: Tensor) -> Any:
+    def forward(ctx: Any, wire: Wire, pending: Sequence[Tensor], combine: str, *parameters: Tensor) -> Any:
         """Pass the parameters."""
-        ctx.wire, ctx.pending, ctx.like = wire, pending, [_Like.of(p) for p in parameters]
+        ctx.wire, ctx.pending, ctx.combine = wire, pending, combine
+        ctx.like = [_Like.of(p) for p in parameters]
         ctx.set_materialize_grads(False)
         return tuple(p.view_as(p) for p in parameters)
 
@@ -192,8 +199,9 @@ class SumGrads(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         """Sum the gradients."""
-        grads = tuple(_with_pending(grads, ctx.pending))
-        return (None, None, *_sum_over_ranks(grads, ctx.like, ctx.needs_input_grad[2:], ctx.wire, "data gradients"))
+        grads, kind = tuple(_with_pending(grads, ctx.pending)), "data gradients"
+        needed = ctx.needs_input_grad[3:]
+        return (None, None, None, *_sum_over_ranks(grads, ctx.like, needed, ctx.wire, kind, ctx.combine))
 
 
 def _forth(rows: Tensor, route: Route, wire: Wire) -> Tensor:
@@ -224,7 +232,12 @@ def _with_pending(grads: Sequence[Tensor | None], pending: Sequence[Tensor]) -> 
 
 
 def _sum_over_ranks(
-    grads: Sequence[Tensor | None], like: Sequence[_Like], needed: Sequence[bool], wire: Wire, kind: str
+    grads: Sequence[Tensor | None],
+    like: Sequence[_Like],
+    needed: Sequence[bool],
+    wire: Wire,
+    kind: str,
+    combine: str = "sum",
 ) -> list[Tensor | None]:
     """Sum gradients over ranks, one message a type of scalar; one that no rank has stays :obj:`None`.
 
@@ -239,8 +252,12 @@ def _sum_over_ranks(
         places = [i for i in wanted if like[i].dtype == dtype]
         parts = [_or_zeros(grads[i], like[i]).reshape(-1) for i in places]
         there = torch.tensor([grads[i] is not None for i in places], dtype=dtype).to(parts[0].device)
-        flat = wire.all_reduce_(torch.cat([*parts, there]), kind)
-        *sums, counts = flat.split([*(part.numel() for part in parts), len(places)])
+        sizes, flat = [*(part.numel() for part in parts), len(places)], torch.cat([*parts, there])
+        if combine == "adasum":
+            *blocks, flags = wire.all_gather(flat[None], kind).split(sizes, dim=1)
+            sums, counts = [adasum(block.unbind()) for block in blocks], flags.sum(0)
+        else:
+            *sums, counts = wire.all_reduce_(flat, kind).split(sizes)
         for i, total, count in zip(places, sums, counts, strict=True):
             if grads[i] is not None or bool(count > 0):
                 out[i] = total.view(like[i].shape)

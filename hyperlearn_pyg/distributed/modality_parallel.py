@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from hyperlearn_pyg.distributed._held import Held
 from hyperlearn_pyg.distributed._share import Share, Table, as_batch, batches_key, same_key
 from hyperlearn_pyg.distributed._step import make_tables_share
 from hyperlearn_pyg.distributed._streams import Streams
+from hyperlearn_pyg.distributed.adasum import COMBINES
 from hyperlearn_pyg.distributed.plan import ModalityPlan
 from hyperlearn_pyg.distributed.ranks import Ranks
 from hyperlearn_pyg.distributed.traffic import EXCHANGES
@@ -66,6 +67,7 @@ class ModalityParallel(Held):
         process_group: the ranks; the default group where absent.
         exchange: ``"rows"``, ``"full"`` or ``"auto"``, see :func:`~hyperlearn_pyg.distributed.route.make_route`.
         exchange_dtype: send rows and their gradients as this type (``torch.bfloat16``), no longer with equal results.
+        combine: gradients of data replicas: their ``"sum"``, or ``"adasum"``, which averages what agrees in them.
         seed: of dropout and the like, with a count of the passes; drawn from the global generator where absent.
         check: when the ranks compare their tuples, seeds and sizes: ``"first"`` step, ``"always"`` or ``"never"``.
         on_nonfinite: NaN or infinity in a loss: ``"raise"`` with the names of the modalities, ``"skip"`` the step on
@@ -96,15 +98,16 @@ class ModalityParallel(Held):
         process_group: Any = None,
         exchange: str = "auto",
         exchange_dtype: torch.dtype | None = None,
+        combine: str = "sum",
         seed: int | None = None,
         check: str = "first",
         on_nonfinite: str = "raise",
         timeout: float | None = None,
     ) -> None:
         super().__init__()
-        choices = {"exchange": (exchange, ("auto", *EXCHANGES)), "check": (check, CHECKS)}
-        choices["on_nonfinite"] = (on_nonfinite, ON_NONFINITE)
-        for key, (value, known) in choices.items():
+        choices: list[tuple[str, str, Sequence[str]]] = [("exchange", exchange, ("auto", *EXCHANGES))]
+        choices += [("check", check, CHECKS), ("on_nonfinite", on_nonfinite, ON_NONFINITE)]
+        for key, value, known in (*choices, ("combine", combine, COMBINES)):
             if value not in known:
                 raise ValueError(f"{key!r} must be one of {list(known)} (got {value!r}).{did_you_mean(value, known)}")
         self.ranks = Ranks(process_group=process_group, mesh=mesh, timeout=timeout, dtype=exchange_dtype)
@@ -116,17 +119,16 @@ class ModalityParallel(Held):
             if self.ranks.together:
                 _parts.check_shared(module)
         if self.ranks.together:
-            agree(self.ranks, _parts.to_agree(module, self.names, self.plan, exchange_dtype))
+            agree(self.ranks, {**_parts.to_agree(module, self.names, self.plan, exchange_dtype), "combine": combine})
         self.ranks.settle(self.plan)
-        self.exchange, self.check, self.on_nonfinite, self.seed = self.plan.exchange, check, on_nonfinite, seed
+        self.exchange, self.combine, self.check = self.plan.exchange, combine, check
+        self.on_nonfinite, self.seed = on_nonfinite, seed
         with self.ranks.all_or_none("the module cannot be spread over these ranks"):
             self._share_registries(module)
             self._place()
         self.streams = Streams(enabled=self.ranks.world_size == 1 and len(self.devices) > 1)
         self.tables: dict[str, Table] = {}
-        self.steps = 0
-        self.syncing, self.unsynced = True, False
-        self.stopping, self.stop_requested = False, False
+        self.steps, self.syncing, self.unsynced, self.stopping, self.stop_requested = 0, True, False, False, False
         self._has_loss = isinstance(module, LossModule)  # which looks for every method: too slow for every step
         self._last: Pass | None = None
         self._shares: tuple[list[Any], Share] | None = None
@@ -269,16 +271,14 @@ class ModalityParallel(Held):
         """Return a gradient scaler that skips a step on all ranks where one of them found an overflow."""
         return saving.grad_scaler(self, **kwargs)
 
-    @contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self) -> AbstractContextManager[None]:
         """Tell the other ranks of what a block raises here, such as a backward pass out of memory.
 
         They raise it in place of their next message. A block may be ``loss.backward()`` or the whole loop. Without it
         the others notice as soon as this process ends, and else after their time-out; a rank that catches such an error
         and goes on alone is out of step with them.
         """
-        with self.ranks.guard():
-            yield
+        return self.ranks.guard()
 
     def add_modality(
         self,

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,6 +99,35 @@ class Wire:
             self._timed(kind, bytes_sent, dist.all_to_all_single, out, sent, list(receive), list(send))
         return out.to(rows.dtype)
 
+    def begin_all_to_all(
+        self, rows: Tensor, send: Sequence[int], receive: Sequence[int], kind: str
+    ) -> Callable[[], Tensor]:
+        """Begin what :meth:`all_to_all` does, and return what waits for it; rows are sent as they are.
+
+        Call it once, in the same order among the messages on every rank; ``rows`` must not change before that.
+        """
+        if self.world_size == 1:
+            return lambda: rows
+        sent = rows.contiguous()
+        out = sent.new_empty(sum(receive), *rows.shape[1:])
+        bytes_sent = (sum(send) - send[self.rank]) * rows.shape[1:].numel() * sent.element_size()
+        with self._counted(kind):
+            work = dist.all_to_all_single(out, sent, list(receive), list(send), group=self.group, async_op=True)
+
+        def wait(held: Tensor = sent) -> Tensor:  # which holds what is sent until it has gone
+            with self._counted(kind, bytes_sent):
+                self._finish(work, held.device.type == "cpu")
+            return out
+
+        return wait
+
+    def broadcast_(self, tensor: Tensor, kind: str, root: int = 0) -> Tensor:
+        """Overwrite a tensor with that of one rank, which is counted to send it to each of the others."""
+        if self.world_size > 1 and tensor.numel():
+            bytes_sent = (self.world_size - 1) * tensor.numel() * tensor.element_size() * (self.rank == root)
+            self._timed(kind, bytes_sent, partial(dist.broadcast, group_src=root), tensor)
+        return tensor
+
     def all_gather(self, block: Tensor, kind: str) -> Tensor:
         """Return the blocks of all ranks, of one shape ``[n, ...]``, one after the other ``[world_size * n, ...]``."""
         if self.world_size == 1 or block.numel() == 0:
@@ -115,20 +146,29 @@ class Wire:
         return tensor
 
     def _timed(self, kind: str, num_bytes: int, call: Callable[..., Any], *args: Any) -> None:
+        with self._counted(kind, num_bytes):
+            if self.alarm is None or args[0].device.type != "cpu":
+                call(*args, group=self.group)
+            else:
+                self._finish(call(*args, group=self.group, async_op=True), True)
+
+    @contextmanager
+    def _counted(self, kind: str, num_bytes: int | None = None) -> Iterator[None]:
+        """Count what a block sends, if anything; raise in our words what went wrong there."""
         start = time.perf_counter()
         try:
-            self._wait(call, *args)
+            yield
         except RuntimeError as error:  # torch.distributed's own errors are of this kind
             if self.failed is None:
                 raise
             raise self.failed(error) from None  # it says all that torch did
-        self.stats.add(kind, num_bytes, time.perf_counter() - start)
+        if num_bytes is not None:
+            self.stats.add(kind, num_bytes, time.perf_counter() - start)
 
-    def _wait(self, call: Callable[..., Any], *args: Any) -> None:
-        if self.alarm is None or args[0].device.type != "cpu":
-            call(*args, group=self.group)
+    def _finish(self, work: Any, on_cpu: bool) -> None:
+        if self.alarm is None or not on_cpu:
+            work.wait()
             return
-        work = call(*args, group=self.group, async_op=True)
         while not _ended(work):
             if self.alarm():
                 raise RuntimeError("another rank left while a message was waited for")

@@ -21,7 +21,8 @@ from hyperlearn_pyg.training.metrics import mae, rmse
 from hyperlearn_pyg.training.questions import ask
 from hyperlearn_pyg.training.recommendation import recommendation_metrics
 
-_CHUNK = 512
+#: Padded entries of items that are solved together.
+_CELLS = 1 << 14
 
 
 def alternate(
@@ -63,17 +64,25 @@ def alternate(
 
 
 def _solve(own: Tensor, rows: Tensor, value: Tensor, size: int, base: Tensor) -> Tensor:
-    """Solve the ridge problem of every item; ``own [E]`` ascending."""
-    ends = torch.searchsorted(own, torch.arange(size + 1))
-    out = torch.zeros(size, rows.size(1))
-    for start in range(0, size, _CHUNK):
-        stop = min(start + _CHUNK, size)
-        part = slice(int(ends[start]), int(ends[stop]))
-        at, near = own[part] - start, rows[part]
-        gram = base.repeat(stop - start, 1, 1)
-        gram.index_add_(0, at, near[:, :, None] * near[:, None, :])
-        right = torch.zeros(stop - start, rows.size(1)).index_add_(0, at, near * value[part, None])
-        out[start:stop] = torch.linalg.solve(gram, right)
+    """Solve the ridge problem of every item; ``own [E]`` ascending.
+
+    Items of about as many entries are solved together, their rows padded with zeros: matrix products, in place of an
+    outer product an entry.
+    """
+    count = torch.bincount(own, minlength=size)
+    first, out = count.cumsum(0) - count, torch.zeros(size, rows.size(1))
+    order = count.argsort(stable=True)
+    order = order[count[order] > 0]
+    while len(order):
+        longest = int(count[order[-1]])
+        items, order = order[-max(1, _CELLS // longest) :], order[: -max(1, _CELLS // longest)]
+        step = torch.arange(longest)
+        at = first[items, None] + step
+        there = step < count[items, None]
+        at = at.where(there, 0)
+        near = rows[at] * there[..., None]
+        gram = torch.baddbmm(base.expand(len(items), -1, -1), near.mT, near)
+        out[items] = torch.linalg.solve(gram, (near.mT @ value[at, None]).squeeze(-1))
     return out
 
 
@@ -137,7 +146,7 @@ class ListALS:
     slot: str
     k: tuple[int, ...]
     rank: int = 64
-    choices: tuple[tuple[float, float], ...] = ((0.02, 1.0), (0.1, 1.0), (0.1, 5.0), (0.3, 5.0))
+    choices: tuple[tuple[float, float], ...] = ((0.005, 1.0), (0.01, 1.0), (0.02, 1.0))
 
     def score(self, model: HyperLearn, data: MultiModalHeteroData, seed: int) -> Metrics:
         """Nothing: this is a floor."""

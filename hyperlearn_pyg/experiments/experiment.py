@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from torch.nn import Module
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.experiments.growth import Growth
 from hyperlearn_pyg.nn import HyperLearn
 
 Metrics = dict[str, float]
@@ -40,6 +41,9 @@ class Row:
         train: values of ``TrainConfig``; the seed is that of the run.
         relations: the relations that are learnt; all where absent.
         encoders: makes encoders of some modalities from the data, given the rank.
+        growth: what happens to the model after it was trained on one relation.
+        floor: whether it is a floor too, that the first row must lie above.
+        change: returns what the row is trained and scored on, from the data of a seed: takes features away, say.
         note: what a reader should know, such as where the values come from.
     """
 
@@ -49,6 +53,9 @@ class Row:
     train: Mapping[str, Any] = field(default_factory=dict)
     relations: tuple[str, ...] | None = None
     encoders: Callable[[MultiModalHeteroData, int], dict[str, Module]] | None = None
+    growth: Growth | None = None
+    floor: bool = False
+    change: Callable[[MultiModalHeteroData], MultiModalHeteroData] | None = None
     note: str = ""
 
 
@@ -120,7 +127,11 @@ class Experiment:
 
 def fingerprint(experiment: Experiment, row: Row | None, quick: bool) -> str:
     """Return a short name of everything that a finished part hangs on; the code is not among it."""
-    values = None if row is None else [row.name, row.preset, dict(row.model), dict(row.train), row.relations]
+    values: Any = None if row is None else [row.name, row.preset, dict(row.model), dict(row.train), row.relations]
+    if row is not None and row.growth is not None:
+        values = [values, repr(row.growth)]
+    if row is not None and row.change is not None:
+        values = [*values, getattr(row.change, "__name__", repr(row.change))]
     measures = [repr(measure) for measure in experiment.measures]
     text = json.dumps([experiment.name, experiment.split_note, measures, values, quick], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

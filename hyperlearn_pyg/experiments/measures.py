@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
+import torch
+
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.data.splits import SPLITS, split_positions
 from hyperlearn_pyg.experiments.experiment import Metrics
 from hyperlearn_pyg.nn import HyperLearn
 from hyperlearn_pyg.training import (
@@ -19,6 +23,8 @@ from hyperlearn_pyg.training import (
     recommendation_floors,
 )
 from hyperlearn_pyg.training.evaluation import encoded
+from hyperlearn_pyg.training.links import link_metrics
+from hyperlearn_pyg.training.scorers import ModelScorer
 from hyperlearn_pyg.transforms._common import find_slot
 
 #: More tuples than any test here has: all of them are ranked.
@@ -28,6 +34,8 @@ _ALL = 1 << 40
 @dataclass(frozen=True)
 class Links:
     """AUC and average precision against tuples with one item replaced, as means over several draws of these.
+
+    An item of any slot is replaced, also where a model was trained to predict some slots alone, as for its floors.
 
     Attributes:
         relation: the relation.
@@ -41,11 +49,12 @@ class Links:
     def score(self, model: HyperLearn, data: MultiModalHeteroData, seed: int) -> Metrics:
         """Score a trained model."""
         data, factors = encoded(model, data, "test", None)
-        found = [
-            evaluate(model, data, ranking_tuples=0, factors=factors, seed=at)["relations"][self.relation]
-            for at in self._seeds(seed)
-        ]
-        return _mean(found)
+        view = data.relation(self.relation)
+        own, known = (view.index[:, split_positions(data, self.relation, s)] for s in (("test",), SPLITS))
+        scorer = ModelScorer(model, self.relation, factors)
+        link = partial(link_metrics, scorer, own, known, view.sizes, view.slot_names, hits=(), ranking_tuples=0)
+        with torch.no_grad():
+            return _mean([link(seed=at) for at in self._seeds(seed)])
 
     def floors(self, data: MultiModalHeteroData, seed: int) -> dict[str, Metrics]:
         """Score counts."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hyperlearn_pyg._io import atomic_path
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.experiments.registry import EXPERIMENTS
-from hyperlearn_pyg.experiments.results import KIND, markdown
+from hyperlearn_pyg.experiments.results import KIND, markdown, markdown_table
 
 _HEAD = """# Results
 
@@ -36,7 +37,31 @@ def write_page(results: Path, page: Path) -> None:
     order = [*EXPERIMENTS, *(name for name in latest if name not in EXPERIMENTS)]
     chapters = [f"## {latest[n]['title']}\n\n`{n}`. {markdown(latest[n])}" for n in order if n in latest]
     with atomic_path(page) as path:
-        path.write_text("\n".join([_HEAD, *chapters]), encoding="utf-8")
+        path.write_text(
+            "\n".join([_HEAD, *chapters, costs({n: latest[n] for n in order if n in latest})]), encoding="utf-8"
+        )
+
+
+def costs(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the chapter that tells what each experiment takes: the sums over its floors, rows and seeds.
+
+    Args:
+        results: the content of the JSON file of each experiment.
+    """
+    rows, total = [], 0.0
+    for name, content in results.items():
+        parts = [part for own in content["parts"].values() for part in own]
+        seconds = sum(part["cost"]["cpu_seconds"] for part in parts)
+        peaks = [part["cost"]["peak_mib"] for part in parts if part["cost"]["peak_mib"] is not None]
+        total += seconds
+        rows.append([f"`{name}`", str(len(parts)), f"{seconds:.0f}", f"{max(peaks):.0f}" if peaks else ""])
+    rows.append(["together", str(sum(int(row[1]) for row in rows)), f"{total:.0f}", ""])
+    table = markdown_table(["", "pieces", "CPU s", "largest peak MiB"], rows)
+    return (
+        "## What a run takes\n\nA piece is a row, or the floors, of one seed; `hyperlearn bench all` runs all of them, "
+        "and goes on where it was stopped. Reading the data is not counted. Together "
+        f"{total / 3600:.2f} hours of one core.\n\n{table}"
+    )
 
 
 def read_latest(results: Path) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 from hyperlearn_pyg._io import atomic_path
 from hyperlearn_pyg.experiments.cost import place
 from hyperlearn_pyg.experiments.experiment import Experiment
+from hyperlearn_pyg.experiments.margins import margins, tell
 from hyperlearn_pyg.experiments.plot import save_plot
 
 #: Marks the files that a results page is made of.
@@ -77,6 +78,16 @@ def verdicts(experiment: Experiment, found: Found) -> list[dict[str, Any]]:
     return out
 
 
+def floor_margins(experiment: Experiment, found: Found) -> list[dict[str, Any]]:
+    """Tell how far the first row lies above every floor, rows that are floors included.
+
+    See :func:`~hyperlearn_pyg.experiments.margins.margins`.
+    """
+    lines = [asdict(line) for line in table_lines(experiment, found)]
+    floors = [row.name for row in experiment.rows if row.floor]
+    return margins(lines, experiment.rows[0].name, floors, experiment.lower)
+
+
 def write_results(
     experiment: Experiment, found: Found, began: Mapping[str, Any], out: Path, *, seeds: int, quick: bool
 ) -> list[Path]:
@@ -106,6 +117,8 @@ def write_results(
         "split": experiment.split_note,
         "note": experiment.note,
         "verdicts": verdicts(experiment, found),
+        "first": experiment.rows[0].name,
+        "margins": floor_margins(experiment, found),
         "lines": [asdict(line) for line in table_lines(experiment, found)],
         "settings": {row.name: _settings(experiment, row.name) for row in experiment.rows if row.name in found},
         "parts": {name: list(parts) for name, parts in found.items()},
@@ -131,7 +144,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     head = ["", "source", *metrics, "seeds", "CPU s", "peak MiB"]
     rows = [_cells(line, metrics) for line in content["lines"]]
     notes = [f"* {line['name']}: {line['note']}" for line in content["lines"] if line["note"]]
-    blocks = [_where(content), markdown_table(head, rows).rstrip(), *_told(content), f"Split: {content['split']}."]
+    told = [*_told(content), *tell(content.get("margins", ()), content.get("first", ""))]
+    blocks = [_where(content), markdown_table(head, rows).rstrip(), *told, f"Split: {content['split']}."]
     blocks += [content["note"]] if content["note"] else []
     blocks += [
         "Mean ± sample deviation over the seeds; a seed draws split (where none is published), validation, start and "

@@ -6,7 +6,7 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,7 @@ class _Job:
         return data if self.experiment.split is None else self.experiment.split(data, seed)
 
     def _train(self, row: Row, data: MultiModalHeteroData, seed: int) -> dict[str, Any]:
+        data = data if row.change is None else row.change(data)
         torch.manual_seed(seed)
         model, result = _fitted(row, data, seed, self.options)
         scores: Metrics = {}
@@ -144,8 +145,12 @@ def _fitted(row: Row, data: MultiModalHeteroData, seed: int, options: Options) -
     values = {**row.model, **(_QUICK_MODEL if options.quick else {})}
     rank = values.pop("rank", None)
     own = row.encoders(data, rank) if row.encoders is not None else None
-    model = HyperLearn.from_data(data, rank, row.preset, relations=row.relations, encoders=own, **values)
     train = {**row.train, **(_QUICK_TRAIN if options.quick else {}), "seed": seed, "device": options.device}
+    if row.growth is not None:
+        growth = replace(row.growth, epochs=min(row.growth.epochs, 1)) if options.quick else row.growth
+        config = TrainConfig.from_preset(row.preset, **train)
+        return growth.fit(data, config, {"preset": row.preset, "rank": rank, "encoders": own, **values})
+    model = HyperLearn.from_data(data, rank, row.preset, relations=row.relations, encoders=own, **values)
     result = fit(model, data, TrainConfig.from_preset(model.config.preset, **train), progress=False)
     return model, result
 

@@ -9,6 +9,9 @@ from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.config import check_keys
 from hyperlearn_pyg.nn.models.presets import training_values
 
+#: Strategies that ``fit`` knows; :mod:`hyperlearn_pyg.distributed.strategies` has more, for loops of one's own.
+STRATEGIES = ("co-learning", "gradient-push")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -29,8 +32,8 @@ class TrainConfig:
         eval_every: epochs between two evaluations on the held-out entries.
         patience: evaluations without an improvement before training stops; 0 for never.
         val_fraction: share of the training entries that is held out where a relation has no validation entries.
-        val_kind: how they are drawn: ``"tuple"``, ``"item"``, ``"share"``, ``"time"``, or ``"like_test"``, as the test
-            entries of each relation were; see :func:`hold_out`.
+        val_kind: how they are drawn: ``"tuple"``, ``"warm"``, ``"item"``, ``"share"``, ``"time"``, or ``"like_test"``,
+            as the test entries of each relation were; see :func:`hold_out`.
         val_modality: whose items, by item and by share; as those of the test where absent.
         val_metric: what chooses the epoch for 0/1 relations: ``"auc"``, or ``"mrr"``, the filtered MRR of all slots
             over a thousand validation entries. Relations with values go by their RMSE.
@@ -40,6 +43,10 @@ class TrainConfig:
         device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
         amp: bfloat16 autocast: ``"auto"`` (on CUDA), ``"on"`` or ``"off"``.
         checkpoint_every: epochs between two saved training states, where an output directory is given.
+        strategy: how replicas on several ranks are brought together: ``"co-learning"`` or ``"gradient-push"``, see
+            :mod:`hyperlearn_pyg.distributed.strategies`. Each rank then has a whole model and its share of the targets
+            of each step; replicas are evaluated and saved where they are alike: at the end of a round, or, with
+            gradient push, every ``eval_every`` and ``checkpoint_every`` epochs. None, or one process: no replicas.
     """
 
     epochs: int = 100
@@ -62,6 +69,7 @@ class TrainConfig:
     device: str = "auto"
     amp: str = "auto"
     checkpoint_every: int = 10
+    strategy: str | None = None
 
     def __post_init__(self) -> None:
         at_least = {"epochs": 0, "max_steps": 1, "eval_every": 1, "patience": 0, "checkpoint_every": 1, "seed": 0}
@@ -84,7 +92,7 @@ class TrainConfig:
                 raise InputError(f"train.{key}: expected a number in [0, 1) (got {getattr(self, key)})")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise InputError(f"train.schedule: expected 'constant', 'linear' or 'cosine' (got {self.schedule!r})")
-        kinds = ("tuple", "item", "share", "time", "like_test")
+        kinds = ("tuple", "warm", "item", "share", "time", "like_test")
         if self.val_kind not in kinds:
             raise InputError(
                 f"train.val_kind: expected one of {list(kinds)} (got {self.val_kind!r})"
@@ -92,6 +100,11 @@ class TrainConfig:
             )
         if self.val_metric not in ("auc", "mrr"):
             raise InputError(f"train.val_metric: expected 'auc' or 'mrr' (got {self.val_metric!r})")
+        if self.strategy is not None and self.strategy not in STRATEGIES:
+            raise InputError(
+                f"train.strategy: expected one of {list(STRATEGIES)} (got {self.strategy!r})"
+                + did_you_mean(str(self.strategy), STRATEGIES)
+            )
         if self.amp not in ("auto", "on", "off"):
             raise InputError(f"train.amp: expected 'auto', 'on' or 'off' (got {self.amp!r})")
 

@@ -5,7 +5,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.distributed import ModalityParallel
 from hyperlearn_pyg.distributed.optimizers import load_optimizer_state, optimizer_state
-from hyperlearn_pyg.errors import InputError, NonFiniteError
+from hyperlearn_pyg.errors import DivergedError, InputError, NonFiniteError
 from hyperlearn_pyg.nn.models.hyperlearn import KNOWN, HyperLearn
 from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
@@ -52,6 +52,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     tensorboard: bool = False,
+    callback: Callable[[FitResult], None] | None = None,
     **overrides: Any,
 ) -> FitResult:
     """Train a model in place.
@@ -73,6 +74,8 @@ def fit(
         resume: go on from the state in ``out``.
         progress: show a progress bar.
         tensorboard: also log to ``out`` for TensorBoard (extra ``viz``).
+        callback: called after every epoch with what was done so far, the last row of ``history`` being that of the
+            epoch; on every rank, and what it raises, which must then be raised on all of them, ends the training.
         **overrides: values of :class:`TrainConfig` that differ from ``config``, as in ``fit(model, data, epochs=60)``.
 
     Raises:
@@ -91,7 +94,7 @@ def fit(
     writing = nullcontext() if folder is None else parallel.writer(folder / STATE_FOLDER)
     # the writer is left first: a Ctrl-C while the last state is being written must not cut it short
     with Progress(enabled=progress and parallel.rank == 0) as bar, Interrupt() as interrupt, writing as writer:
-        result = trainer.run(bar, interrupt, writer, events)
+        result = trainer.run(bar, interrupt, writer, events, callback)
     if events is not None:
         events.close()
     return result
@@ -114,14 +117,21 @@ class _Trainer:
         self.model, self.config, self.parallel, self.out = model, config, parallel, out
         self.device = parallel.device
         self.autocast = config.amp == "on" or (config.amp == "auto" and parallel.compute.type == "cuda")
-        self.data = _held_out(copy.copy(data).to(self.device), config)
+        self.data = held_out(copy.copy(data).to(self.device), config)
         self.initial = _snapshot(model) if config.refit else {}
         self.best: dict[str, Tensor] = {}
         self.at = Position()
         self.fresh, self.stopped = True, False
         self._enter_phase(0)
 
-    def run(self, bar: Progress, interrupt: Interrupt, writer: Writer | None, events: Any) -> FitResult:
+    def run(
+        self,
+        bar: Progress,
+        interrupt: Interrupt,
+        writer: Writer | None,
+        events: Any,
+        callback: Callable[[FitResult], None] | None,
+    ) -> FitResult:
         """Train what is left of both phases; leave the model with the weights to keep."""
         at, result = self.at, self.at.result
         clock = time.perf_counter() - result.seconds
@@ -131,9 +141,12 @@ class _Trainer:
             while at.epoch < self._last_epoch() and not self._asked_to_stop(interrupt):
                 if self._run_epoch(inputs, interrupt):
                     result.seconds = time.perf_counter() - clock
-                    self._end_epoch(inputs, bar, events)
-                    if at.epoch % self.config.checkpoint_every == 0:
+                    scored, saved = self.parallel.meet(at.epoch, self._last_epoch(), self.average.values())
+                    self._end_epoch(inputs, bar, events, scored)
+                    if saved:
                         self._save(writer)
+                    if callback is not None:
+                        callback(result)
             if self._asked_to_stop(interrupt) or at.phase or not (self.config.refit and at.has_best):
                 break
             self._enter_phase(1)
@@ -163,6 +176,7 @@ class _Trainer:
             [{"params": parameters}], lr=config.lr, weight_decay=config.weight_decay, fused=True
         )  # one pass over each table, without temporaries
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()} if config.ema else {}
+        self.parallel.begin(self.optimizer, self._last_epoch())
 
     def _last_epoch(self) -> int:
         if self.at.phase == 1:
@@ -174,6 +188,7 @@ class _Trainer:
         """Take the steps of an epoch that are left; tell whether it was finished."""
         at = self.at
         keep, batches = epoch_plan(inputs, self.config, at.phase, at.epoch)
+        batches = self.parallel.own(batches, inputs)
         self.model.train()
         for number in range(at.epoch_steps, len(batches)):
             began = time.perf_counter()
@@ -212,12 +227,12 @@ class _Trainer:
             raise self._diverged(f"the loss became {value}", self.at.epoch + 1)
         if self.config.clip_norm:
             self.parallel.clip_grad_norm_(self.config.clip_norm)
-        self.optimizer.step()
+        self.parallel.step(self.optimizer)
         self._update_average()
         return value
 
-    def _diverged(self, what: str, epoch: int) -> InputError:
-        return InputError(
+    def _diverged(self, what: str, epoch: int) -> DivergedError:
+        return DivergedError(
             f"{what} in epoch {epoch}: lower train.lr (now {self.config.lr}) or set train.clip_norm, and check the "
             "features and values for very large numbers"
         )
@@ -240,8 +255,8 @@ class _Trainer:
             parameters[name].copy_(mean)
             mean.copy_(now)
 
-    def _end_epoch(self, inputs: Any, bar: Progress, events: Any) -> None:
-        at, config = self.at, self.config
+    def _end_epoch(self, inputs: Any, bar: Progress, events: Any, scored: bool) -> None:
+        at = self.at
         finite = all(bool(p.isfinite().all()) for p in self.model.parameters())
         if self.parallel.any(not finite):  # the last step has no loss after it
             raise self._diverged("weights became infinite or NaN", at.epoch)
@@ -252,7 +267,7 @@ class _Trainer:
             "seconds": at.result.seconds,
         }
         at.epoch_loss = []
-        if at.phase == 0 and (at.epoch % config.eval_every == 0 or at.epoch == config.epochs):
+        if at.phase == 0 and scored:
             self._validate(inputs, row)
         at.result.history.append(row)
         bar.update(row, self._last_epoch())
@@ -275,6 +290,7 @@ class _Trainer:
             at.since_best += 1
             if score < at.best_score or not at.has_best:
                 at.best_score, at.since_best, at.has_best, at.result.best_epoch = score, 0, True, at.epoch
+                at.result.score = score
                 self.best = _snapshot(self.model)
                 at.result.validation = {**next(iter(metrics.values())), "relations": metrics}
         self._swap_average()
@@ -286,7 +302,7 @@ class _Trainer:
         first = self.parallel.rank == 0  # times differ from rank to rank, and of a value there may be one
         if self.fresh and first:
             prune_states(self.out, keep=0)  # of another run: this one must never fall back to it
-        self.fresh = False
+        self.fresh, self.at.strategy = False, self.parallel.state()
         writer.save(
             self.at.total_steps,
             join_groups(self.model.state_dict(), average=self.average, best=self.best, initial=self.initial),
@@ -320,9 +336,11 @@ class _Trainer:
             raise of_another_model(self.out, error) from error
         self.at, self.best, self.initial = saved.position, saved.best, saved.initial
         self.average = {name: mean.to(self.device) for name, mean in saved.average.items()}
+        self.parallel.restore(self.at.strategy, self._last_epoch())
 
 
-def _held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHeteroData:
+def held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHeteroData:
+    """Return the data with the validation entries that a training with ``config`` draws, see :func:`hold_out`."""
     like = config.val_kind.removeprefix("like_")
     try:
         return hold_out(data, config.val_fraction, config.seed, like=like, modality=config.val_modality)

@@ -17,6 +17,7 @@ from hyperlearn_pyg.distributed import checkpoint
 from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.inputs import RelationSpec
+from hyperlearn_pyg.training.config import TrainConfig
 from hyperlearn_pyg.training.evaluation import evaluate_inputs
 
 #: Checkpoints that a training keeps: where the newest is damaged, there is one to go back to.
@@ -142,6 +143,33 @@ class Parallel(Protocol):
         """Scale the gradients so that their norm over all ranks is at most ``max_norm``."""
         ...
 
+    def begin(self, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+        """Begin a phase of so many epochs, the model being at its start."""
+        ...
+
+    def own(self, batches: Sequence[Mapping[str, Tensor] | None], inputs: Any) -> list[Mapping[str, Tensor] | None]:
+        """Return the targets of each step that are this process's."""
+        ...
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take a step."""
+        ...
+
+    def meet(self, epoch: int, last: int, averages: Iterable[Tensor]) -> tuple[bool, bool]:
+        """Tell, after an epoch of ``last``, whether to evaluate and whether to save; replicas are then alike.
+
+        ``averages`` are tensors that go with the parameters: their moving averages.
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return where a strategy stands, the same on every rank, as JSON holds it."""
+        ...
+
+    def restore(self, state: Mapping[str, Any], epochs: int) -> None:
+        """Go on from there, with the model and optimizer as they were loaded."""
+        ...
+
     def any(self, flag: bool) -> bool:
         """Tell whether some rank says so."""
         ...
@@ -165,18 +193,54 @@ class Parallel(Protocol):
         ...
 
 
-class Alone:
+class OneModel:
+    """What is the same wherever there is one model, in one process or spread: no replicas are to be brought together.
+
+    Args:
+        config: how it is trained.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    def begin(self, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+        """See :class:`Parallel`."""
+
+    def own(self, batches: Sequence[Mapping[str, Tensor] | None], inputs: Any) -> list[Mapping[str, Tensor] | None]:
+        """See :class:`Parallel`."""
+        return list(batches)
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """See :class:`Parallel`."""
+        optimizer.step()
+
+    def meet(self, epoch: int, last: int, averages: Iterable[Tensor]) -> tuple[bool, bool]:
+        """See :class:`Parallel`."""
+        config = self.config
+        return epoch % config.eval_every == 0 or epoch == config.epochs, epoch % config.checkpoint_every == 0
+
+    def state(self) -> dict[str, Any]:
+        """See :class:`Parallel`."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any], epochs: int) -> None:
+        """See :class:`Parallel`."""
+
+
+class Alone(OneModel):
     """The plain single process.
 
     Args:
         model: the model; it is moved to the device.
         device: the device.
+        config: how it is trained.
     """
 
     rank = 0
     world_size = 1
 
-    def __init__(self, model: Module, device: torch.device) -> None:
+    def __init__(self, model: Module, device: torch.device, config: TrainConfig) -> None:
+        super().__init__(config)
         self.model, self.device, self.compute = model.to(device), device, device
 
     def guard(self) -> AbstractContextManager[None]:
@@ -205,7 +269,7 @@ class Alone:
         """See :class:`Parallel`."""
         return evaluate_inputs(model, data, inputs, split, **options)
 
-    def writer(self, folder: Path) -> checkpoint.CheckpointWriter:
+    def writer(self, folder: Path) -> Writer:
         """See :class:`Parallel`."""
         return checkpoint.CheckpointWriter(folder, keep=KEEP)
 

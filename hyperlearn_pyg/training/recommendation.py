@@ -154,8 +154,8 @@ def recommendation_metrics(
         score = score.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=torch.finfo(score.dtype).min)
         row, at = find_ranges(contexts.excluded, part * size, (part + 1) * size)
         score[row, contexts.excluded[at] % size] = -torch.inf
-        best = score[:, order].topk(min(max(k, default=0), size))
-        items = torch.where(best.values > -torch.inf, order[best.indices], size)
+        value, place = _first(score[:, order], min(max(k, default=0), size))
+        items = torch.where(value > -torch.inf, order[place], size)
         row, at = find_ranges(contexts.answers, part * size, (part + 1) * size)
         lists.update(items, torch.stack([row, contexts.answers[at] % size]))
         for metric in coverage.values():
@@ -169,6 +169,20 @@ def recommendation_metrics(
     if len(with_answer) == 0:
         out = dict.fromkeys(out, float("nan"))
     return {**out, "contexts": len(with_answer)}
+
+
+def _first(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` largest of each row and their places, equal ones by place, which ``topk`` does not promise."""
+    value, place = score.topk(k)
+    if k == 0:
+        return value, place
+    place = place.sort(dim=1).values
+    value, order = score.gather(1, place).sort(dim=1, descending=True, stable=True)
+    place = place.gather(1, order)
+    tied = ((score >= value[:, -1:]).sum(1) > k).nonzero().view(-1)  # more than one choice of the last ones
+    if len(tied):
+        value[tied], place[tied] = (t[:, :k] for t in score[tied].sort(dim=1, descending=True, stable=True))
+    return value, place
 
 
 def _diversity(

@@ -49,18 +49,19 @@ class ModelScorer:
     def __init__(
         self, model: HyperLearn, relation: str, factors: Mapping[str, Tensor], unknown: Collection[int] = ()
     ) -> None:
-        self.decoder = model.decoders[relation]
+        self.decoder, self.unknown = model.decoders[relation], tuple(unknown)
         columns = self.decoder.all_columns(model.rows(relation, factors))
         self.columns = [c.mean(0, keepdim=True).expand_as(c) if s in unknown else c for s, c in enumerate(columns)]
 
     def score(self, index: Tensor) -> Tensor:
         """See :class:`TupleScorer`."""
         out: Tensor = cp_score(self.columns, index) + self.decoder.offset.to(self.columns[0].dtype)
-        return out
+        counts = self.decoder.counts
+        return out if counts is None else out + counts(index, unknown=self.unknown)
 
     def slot_scores(self, index: Tensor, slot: int) -> Tensor:
         """See :class:`SlotScorer`."""
-        out: Tensor = self.decoder.slot_scores(self.columns, index, slot, None)
+        out: Tensor = self.decoder.slot_scores(self.columns, index, slot, None, self.unknown)
         return out
 
 

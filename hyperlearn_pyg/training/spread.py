@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Module
 
@@ -17,7 +18,8 @@ from hyperlearn_pyg.distributed import ModalityParallel, checkpoint
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.training.config import TrainConfig
 from hyperlearn_pyg.training.evaluation import evaluate_factors
-from hyperlearn_pyg.training.parallel import KEEP, Alone, Parallel, pick_device
+from hyperlearn_pyg.training.parallel import KEEP, Alone, OneModel, Parallel, pick_device
+from hyperlearn_pyg.training.replicas import Replicas
 from hyperlearn_pyg.training.state import split_name
 
 
@@ -28,11 +30,18 @@ def parallel_of(model: Module, config: TrainConfig) -> Parallel:
         InputError: there is no such device here.
     """
     if isinstance(model, ModalityParallel):
-        return Spread(model)
-    return Alone(model, pick_device(config.device))
+        if config.strategy:
+            raise InputError(
+                f"train.strategy: {config.strategy!r} trains replicas of a whole model, and this one is spread over "
+                "ranks: leave it out, or see hyperlearn_pyg.distributed.strategies for replicas of a spread model"
+            )
+        return Spread(model, config)
+    device = pick_device(config.device)
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return Replicas(model, device, config) if config.strategy and together else Alone(model, device, config)
 
 
-class Spread:
+class Spread(OneModel):
     """A model that is spread over ranks, or over the devices of one process, by modality.
 
     The data stay on the CPU, where tuples are drawn; ``ModalityParallel.prepare`` brings what a modality reads to its
@@ -40,9 +49,11 @@ class Spread:
 
     Args:
         model: the model.
+        config: how it is trained.
     """
 
-    def __init__(self, model: ModalityParallel) -> None:
+    def __init__(self, model: ModalityParallel, config: TrainConfig) -> None:
+        super().__init__(config)
         self.model = model
         self.rank, self.world_size = model.ranks.rank, model.ranks.world_size
         self.device, self.compute = torch.device("cpu"), model.device

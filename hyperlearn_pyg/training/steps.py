@@ -54,6 +54,7 @@ def hold_out(
     A score on validation chooses well for the test where both were drawn alike:
 
     * ``like="tuple"``: at random;
+    * ``"warm"``: at random, but each item keeps a training entry of the relation;
     * ``"item"``: items of a modality with all their training entries, from all relations that have it; relations
       without it by tuple;
     * ``"share"``: of some items of a modality the share of their entries that the test took, or half of them where
@@ -101,6 +102,8 @@ def _kind_of(data: MultiModalHeteroData, name: str, like: str, modality: str | N
         return by_tuple
     if like == "time":
         return SplitKind("time") if relation.time is not None else by_tuple
+    if like == "warm":
+        return SplitKind("warm")
     found = split_kind(data, name)
     if like == "test":
         return found

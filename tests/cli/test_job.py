@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hyperlearn_pyg import HyperLearn
 from hyperlearn_pyg.cli import job
 from hyperlearn_pyg.cli.app import app
 from hyperlearn_pyg.cli.job import MARK
@@ -85,6 +86,9 @@ def faults(rank: int, kind: str, culprit: str) -> None:
             raise InputError("'users.csv' is not here")
 
         job.load_source = load_source  # type: ignore[assignment]
+        return
+    if kind == "nan":
+        HyperLearn.loss = lambda *_, **__: torch.full((), torch.nan, requires_grad=True)  # type: ignore[method-assign]
         return
     sent = {"stop": signal.SIGINT, "death": signal.SIGKILL}[kind]
     steps, step = [0], torch.optim.Adam.step

@@ -47,7 +47,7 @@ def test_broken_pipe(tables, finished):
     assert ended.returncode == 1
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 @pytest.mark.filterwarnings("ignore:checkpoint left out.*no COMMIT:UserWarning")  # killed while saving
 def test_stopped_and_resumed_equals_a_run_without(cli, tables, sent):
     path = tables / "small.toml"

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+START = 20  # seconds that ranks have to come to their function before their limit counts
 PRELOAD = ("pytest", "hypothesis", "torch", "torch.distributed", "hyperlearn_pyg")
 
 
@@ -92,7 +93,7 @@ class Ranks:
         """Run ``function(rank, world_size, *arguments)`` on each rank and return what became of them.
 
         Args:
-            limit: seconds until ranks that still run are killed.
+            limit: seconds in the function until ranks that still run are killed.
             timeout: of the process group.
             grace: seconds that the others have once a rank failed.
             init: make the default process group (gloo).
@@ -115,7 +116,7 @@ class Ranks:
                 "preload": preload,
                 "coverage": _coverage(),
             }
-            ended = self._ask(json.dumps(call).encode() + b"\n", limit + 30)
+            ended = self._ask(json.dumps(call).encode() + b"\n", limit + START + 30)
             return [_outcome(folder, rank, *ended[str(rank)]) for rank in range(world_size)]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -218,8 +219,11 @@ def _fork(call: dict[str, Any], rank: int, answers: int) -> int:
 
 def _await(call: dict[str, Any], running: dict[int, int]) -> dict[int, tuple[int, float]]:
     start = time.monotonic()
-    deadline, ended = start + call["limit"], {}
+    begun = [Path(call["folder"], f"{rank}.begun") for rank in running.values()]
+    deadline, ended = start + call["limit"] + START, {}
     while running:
+        if begun and all(mark.exists() for mark in begun):  # the limit counts from here: start-up takes what it takes
+            begun, deadline = [], min(deadline, time.monotonic() + call["limit"])
         for pid in list(running):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
@@ -238,7 +242,7 @@ def _kill(running: dict[int, int]) -> None:
     """Let each rank write down where it is, then kill it; a stopped one is just killed."""
     for pid in running:
         os.kill(pid, signal.SIGUSR1)
-    time.sleep(0.3)
+    time.sleep(0.5)
     for pid in running:
         os.kill(pid, signal.SIGKILL)
 
@@ -278,12 +282,15 @@ def _call(call: dict[str, Any], rank: int, folder: Path) -> Any:
     torch.manual_seed(0)
     function = getattr(_load(Path(call["file"])), call["function"])
     arguments = pickle.loads((folder / "arguments").read_bytes())
+    begun = folder / f"{rank}.begun"
     if not call["init"]:
+        begun.touch()
         return function(rank, call["world_size"], *arguments)
     dist.set_debug_level_from_env()
     store = dist.FileStore(str(folder / "store"), call["world_size"])
     limit = datetime.timedelta(seconds=call["timeout"])
     dist.init_process_group("gloo", store=store, rank=rank, world_size=call["world_size"], timeout=limit)
+    begun.touch()
     value = function(rank, call["world_size"], *arguments)
     dist.barrier()  # nobody closes its sockets while another still talks
     dist.destroy_process_group()

@@ -46,11 +46,21 @@ CASES = {
     ),
     "full softmax": case(*ROLES, model={"link_loss": "full_softmax", "decoder": "cp_around_ones"}, exchange="rows"),
     "full softmax over seen items": case(*ROLES, model={"link_loss": "full_softmax", "negatives": "seen"}),
-    "in-batch softmax, N3": case(*ROLES, model={"link_loss": "in_batch_softmax", "n3": 0.2, "encoder": "embedding"}),
+    "in-batch softmax, N3, weights of relations": case(
+        *ROLES,
+        model={
+            "link_loss": "in_batch_softmax",
+            "n3": 0.2,
+            "encoder": "embedding",
+            "relation_weights": {"cast": 0.3, "tags": 2},
+        },
+    ),
     "separate roles": case(
         *ROLES, model={"roles": "separate", "encoder": "embedding", "decoder": "pairwise_cp"}, exchange="rows"
     ),
-    "separate roles, all cells": case(*ROLES, model={"roles": "separate", "link_loss": "all_cells"}),
+    "separate roles, all cells, weights of relations": case(
+        *ROLES, model={"roles": "separate", "link_loss": "all_cells", "relation_weights": {"tags": 0.3}, "l2": 0.1}
+    ),
     "counts of pairs": case(*ROLES, model={"pair_counts": True, "encoder": "embedding"}, exchange="rows"),
     "counts of pairs, full softmax": case(*ROLES, model={"pair_counts": True, "link_loss": "full_softmax"}),
     "counts of pairs, in-batch softmax": case(

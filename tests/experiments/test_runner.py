@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -9,7 +10,8 @@ import pytest
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.experiments import run
 from hyperlearn_pyg.experiments import runner as module
-from hyperlearn_pyg.experiments.page import read_latest, write_page
+from hyperlearn_pyg.experiments.experiment import fingerprint
+from hyperlearn_pyg.experiments.page import costs, read_latest, write_page
 from hyperlearn_pyg.experiments.runner import Options
 
 
@@ -108,3 +110,39 @@ def test_the_page_takes_the_latest_results(done, tmp_path):
     assert "## new" in page
     assert "## old" not in page
     assert "revision" in page
+    assert f"| `toy` | 6 | {sum(seconds_of(content)):.0f} |" in page
+    assert "| together | 6 |" in page
+
+
+def seconds_of(content: dict) -> list[float]:
+    return [part["cost"]["cpu_seconds"] for parts in content["parts"].values() for part in parts]
+
+
+def test_the_costs_are_the_sums_of_the_pieces():
+    def piece(seconds: float, peak: float | None) -> dict:
+        return {"cost": {"cpu_seconds": seconds, "peak_mib": peak}}
+
+    text = costs(
+        {"a": {"parts": {"x": [piece(1200, 7.0), piece(600, None)]}}, "b": {"parts": {"y": [piece(1800, None)]}}}
+    )
+    assert "1.00 hours" in text
+    for line in ("| `a` | 2 | 1800 | 7 |", "| `b` | 1 | 1800 |  |", "| together | 3 | 3600 |  |"):
+        assert line in text
+    assert "| together | 0 | 0 |  |" in costs({})
+
+
+def test_a_row_may_change_the_data_of_its_own(toy, tmp_path):
+    seen = []
+
+    def without_a_tag(data):
+        seen.append(int(data["tag"].num_nodes))
+        return data.clone().add_modality("more", num_nodes=1)
+
+    experiment = toy()
+    rows = (replace(experiment.rows[0], change=without_a_tag), experiment.rows[1])
+    changed = replace(experiment, rows=rows)
+    run(changed, Options(out=tmp_path, device="cpu", seeds=1, say=lambda line: None))
+    assert seen == [5]
+    marks = [fingerprint(experiment, row, False) for row in rows]
+    assert marks[0] != fingerprint(experiment, experiment.rows[0], False)
+    assert marks[1] == fingerprint(experiment, experiment.rows[1], False)

@@ -243,6 +243,30 @@ def test_without_validation_entries_the_last_epoch_is_kept(refit: bool) -> None:
     assert [row["phase"] for row in result.history] == ["select"] * 6
 
 
+def test_the_callback_sees_every_epoch_and_ends_the_training() -> None:
+    seen: list[tuple[str, int, float]] = []
+
+    def look(result: FitResult) -> None:
+        seen.append((result.history[-1]["phase"], result.history[-1]["epoch"], result.score))
+
+    data, config = make_data(), TrainConfig(**{**BASE, "eval_every": 2, "epochs": 4}, refit=True)
+    _, result = run(data, config, callback=look)
+    assert [row[:2] for row in seen] == [(row["phase"], row["epoch"]) for row in result.history]
+    assert {row[0] for row in seen} == {"select", "refit"}
+    assert seen[0][2] == math.inf  # not evaluated yet
+    assert seen[-1][2] == result.score == min(row[2] for row in seen)
+    seen.clear()
+
+    def stop(result: FitResult) -> None:
+        look(result)
+        if len(seen) == 3:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        run(data, config, callback=stop)
+    assert len(seen) == 3
+
+
 def test_no_epochs(tmp_path: Path) -> None:
     data = make_data()
     model, result = run(data, TrainConfig(**{**BASE, "epochs": 0}, refit=True, ema=0.9), out=tmp_path)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hyperlearn_pyg import MultiModalHeteroData
 from hyperlearn_pyg.training import evaluate_recommendation, recommendation_floors
+from hyperlearn_pyg.training.recommendation import _first
 
 from .dense import NAMES, dense_scores, make_data, make_factors, make_model, problems, tuples_of
 
@@ -91,6 +92,15 @@ def test_metrics_equal_the_loops(problem: tuple[MultiModalHeteroData, int], draw
     assert result.keys() == expected.keys()
     for name, value in expected.items():
         assert result[name] == pytest.approx(value, abs=1e-6), name
+
+
+@given(st.integers(0, 5), st.lists(st.lists(st.integers(0, 2), min_size=5, max_size=5), max_size=4))
+def test_the_first_of_equal_scores_are_those_of_the_first_places(k: int, rows: list[list[int]]) -> None:
+    score = torch.tensor(rows, dtype=torch.float32).view(-1, 5)
+    value, place = _first(score, k)
+    expected = [sorted(range(5), key=lambda i, row=row: (-row[i], i))[:k] for row in rows]
+    assert place.tolist() == expected
+    assert torch.equal(value, score.gather(1, place))
 
 
 def fixed() -> MultiModalHeteroData:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperlearn_pyg import MultiModalHeteroData
+from hyperlearn_pyg.nn import PairCounts
 from hyperlearn_pyg.training.scorers import (
     CountScorer,
     ModelScorer,
@@ -41,6 +42,30 @@ def test_a_model_equals_the_dense_scores(problem: tuple[MultiModalHeteroData, in
             found = scorer.slot_scores(index, slot)
             rows = [expected.movedim(slot, -1)[tuple(i for s, i in enumerate(t) if s != slot)] for t in index.t()]
             assert torch.equal(found, torch.stack(rows))
+
+
+@given(problems(least=2), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_the_pair_counts_of_a_model_are_in_both_scores(problem: tuple[MultiModalHeteroData, int], told: bool) -> None:
+    data, seed = problem
+    relation = data.relation("r")
+    model = make_model(data)
+    counts = PairCounts(relation.sizes)
+    counts.count(relation.index)
+    torch.nn.init.ones_(counts.weight)
+    factors, index = make_factors(data, seed), every_tuple(relation.sizes)
+    unknown = [] if told else [relation.order - 1]
+    plain = ModelScorer(model, "r", factors, unknown)
+    before = plain.score(index)
+    slots = {s: plain.slot_scores(index, s) for s in range(relation.order) if s not in unknown}
+    model.decoders["r"].counts = counts
+    counted = ModelScorer(model, "r", factors, unknown)
+    assert torch.allclose(counted.score(index), before + counts(index, unknown=unknown))
+    for slot, without in slots.items():
+        found = counted.slot_scores(index, slot)
+        own = index[slot]
+        assert torch.allclose(found.gather(1, own[:, None])[:, 0], counted.score(index), atol=1e-5)
+        assert found.shape == without.shape
 
 
 @given(problems(), st.data())

@@ -308,7 +308,7 @@ def leave(rank: int, end: Any) -> Any:
 def test_what_is_not_finite_is_told_alike_on_all_ranks(ranks: Any, tmp_path: Path, kind: str, says: str) -> None:
     found = ranks.run(fails, 2, kind, str(tmp_path), **LOADED)
     assert found[0][:2] == found[1][:2]
-    assert found[0][0] == "InputError"
+    assert found[0][0] == "DivergedError"
     assert re.search(says, found[0][1])
 
 

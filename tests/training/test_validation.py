@@ -118,6 +118,45 @@ def test_validation_is_drawn_as_the_test(seed: int, how: str, fraction: float) -
     assert not torch.equal(hold_out(data, fraction, seed + 1, like="test")["rates"].val_mask, val) or how == "time"
 
 
+def cold(data: MultiModalHeteroData, name: str = "rates") -> bool:
+    """Whether some item has validation entries and no training entry."""
+    view, (train, val, _) = data.relation(name), masks(data, name)
+    rows = zip(view.index, view.modalities, strict=True)
+    every = [
+        (i[val], torch.cat([o[train] for o, m in zip(view.index, view.modalities, strict=True) if m == own]))
+        for i, own in rows
+    ]
+    return any(not torch.isin(held, left).all() for held, left in every)
+
+
+@given(st.integers(0, 50), st.floats(0.0, 0.9), st.integers(1, 1500))
+@settings(max_examples=25, deadline=None)
+def test_a_warm_draw_leaves_each_item_a_training_entry(seed: int, fraction: float, count: int) -> None:
+    data = make(seed, count=count)
+    out = hold_out(data, fraction, seed, like="warm")
+    train, val = out["rates"].get("train_mask"), out["rates"].get("val_mask")
+    if train is None:  # nothing was asked for
+        assert fraction == 0
+        return
+    out["rates"].test_mask = torch.zeros_like(train)
+    assert bool((train ^ val).all())
+    assert not cold(out)
+    assert int(val.sum()) <= fraction * len(val)
+    spare = len(val) - sum(int((torch.bincount(i) > 0).sum()) for i in data.relation("rates").index)
+    assert int(val.sum()) >= min(int(fraction * len(val)), spare)
+
+
+def test_a_test_without_cold_entries_is_found_and_drawn_again() -> None:
+    data = make(users=400, films=300)
+    data["rates"].test_mask = hold_out(data, 0.2, 0, like="warm")["rates"].val_mask
+    assert split_kind(data, "rates") == SplitKind("warm")
+    out = hold_out(data, 0.1, 1, like="test")
+    check_parts(out)
+    assert out["rates"].val_mask.any()
+    assert not cold(out)
+    assert cold(hold_out(data, 0.1, 1))
+
+
 def test_by_share_those_without_a_test_entry_come_first() -> None:
     data = as_u1(make())
     user, out = data.relation("rates").index[0], hold_out(as_u1(make()), 0.1, 0, like="test")

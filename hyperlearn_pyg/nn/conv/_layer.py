@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -35,6 +36,9 @@ class HypergraphLayer(MessagePassing):
     in_channels: int | tuple[int, int]
     #: Whether the features of the target, the second of a pair, are read.
     reads_target = False
+    #: What the dimensions of its weights run over, for :class:`~hyperlearn_pyg.distributed.strategies.GIST`: name of a
+    #: weight or of a size -> ``in``, ``target``, ``out``, ``wide``, ``heads``, ``channels``, ``hidden`` or ``-``.
+    channel_roles: Mapping[str, str] | None = None
 
     def __init__(self, *, direction: str = "auto", cached: bool = True, validate: bool = True, **kwargs: Any) -> None:
         for name, only in (("aggr", ("add", "sum")), ("flow", ("source_to_target",)), ("node_dim", (0, -2))):

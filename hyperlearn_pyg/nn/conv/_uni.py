@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -30,6 +31,16 @@ class UniConv(RoundTripConv):
 
     #: Whether the linear map comes before everything.
     by_head = False
+    channel_roles: Mapping[str, str] | None = {
+        "in_channels": "in",
+        "out_channels": "channels",
+        "heads": "heads",
+        "lin.weight": "wide in",
+        "lin_target.weight": "wide target",
+        "att": "heads channels*",
+        "eps": "-",
+        "bias": "out",
+    }
 
     def __init__(
         self,

@@ -81,6 +81,27 @@ class AllDeepSetsConv(RoundTripConv):
             self.phi_node = self._mlp(first if direction == "to_node" else hidden, hidden)
             self.rho_node = self._mlp(hidden, last)
 
+        if direction == "auto":
+            self.channel_roles = self._roles()
+
+    def _roles(self) -> dict[str, str]:
+        """Return what the weights run over; all hidden channels are one kind."""
+        last = f"rho_node.lins.{self.num_layers - 1}"
+        halves = ("phi_edge", "rho_edge", "phi_node", "rho_node")
+        norms = [f"{half}.norms.{place}.in_channels" for half in halves for place in range(self.num_layers - 1)]
+        return {
+            "in_channels": "in",
+            "out_channels": "out",
+            "hidden_channels": "hidden",
+            "phi_edge.lins.0.weight": "hidden in",
+            f"{last}.weight": "out hidden",
+            f"{last}.bias": "out",
+            "*.lins.*.weight": "hidden hidden",
+            "*.bias": "hidden",
+            "*.norms.*.weight": "hidden",
+            **(dict.fromkeys(norms, "hidden") if self.norm else {}),
+        }
+
     def _mlp(self, first: int, last: int) -> MLP:
         widths = [first, *[self.hidden_channels] * (self.num_layers - 1), last]
         kind = {"norm": "LayerNorm", "norm_kwargs": {"mode": "node"}} if self.norm else {"norm": None}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -44,6 +46,12 @@ class ChebHypergraphConv(HypergraphLayer):
     """
 
     in_channels: int
+    channel_roles: Mapping[str, str] | None = {
+        "in_channels": "in",
+        "out_channels": "out",
+        "lin.weight": "out in*",
+        "bias": "out",
+    }
 
     def __init__(
         self,

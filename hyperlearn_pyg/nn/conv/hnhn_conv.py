@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -55,6 +55,16 @@ class HNHNConv(RoundTripConv):
         >>> conv(torch.randn(3, 8), torch.tensor([[0, 1, 1, 2], [0, 0, 1, 1]])).shape
         torch.Size([3, 4])
     """
+
+    channel_roles: Mapping[str, str] | None = {
+        "in_channels": "in",
+        "out_channels": "out",
+        "hidden_channels": "hidden",
+        "lin_edge.weight": "hidden in",
+        "lin_edge.bias": "hidden",
+        "lin_node.weight": "out hidden",
+        "bias": "out",
+    }
 
     def __init__(
         self,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -80,6 +81,16 @@ class HypergraphConv(HypergraphLayer):
         >>> conv(torch.randn(3, 8), torch.tensor([[0, 1, 1, 2], [0, 0, 1, 1]])).shape
         torch.Size([3, 4])
     """
+
+    channel_roles: Mapping[str, str] | None = {
+        "in_channels": "in",
+        "out_channels": "channels",
+        "heads": "heads",
+        "lin.weight": "wide in",
+        "lin_target.weight": "wide target",
+        "att": "- heads channels*",
+        "bias": "out",
+    }
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -152,7 +152,14 @@ class KruskalDecoder(Module, ABC):
         out: Tensor = score.clamp(low, high)
         return out
 
-    def slot_scores(self, columns: Sequence[Tensor], index: Tensor, slot: int, candidates: Tensor | None) -> Tensor:
+    def slot_scores(
+        self,
+        columns: Sequence[Tensor],
+        index: Tensor,
+        slot: int,
+        candidates: Tensor | None,
+        unknown: Collection[int] = (),
+    ) -> Tensor:
         """Score every candidate of one slot for each tuple, the other slots as they are.
 
         Args:
@@ -160,6 +167,7 @@ class KruskalDecoder(Module, ABC):
             index: tuples ``[k, B]``; the row of ``slot`` is not read.
             slot: the slot to fill.
             candidates: items ``[n]``, or None for all.
+            unknown: slots whose item is not told, whose ``columns`` are their means: counts are means over them too.
 
         Returns:
             ``[B, n]``.
@@ -172,7 +180,7 @@ class KruskalDecoder(Module, ABC):
         if self.counts is None:
             return out
         every = torch.arange(table.size(0), device=index.device) if candidates is None else candidates
-        return out + self.counts.slot_scores(index, slot, every)
+        return out + self.counts.slot_scores(index, slot, every, unknown=unknown)
 
     def norm(self, columns: Sequence[Tensor]) -> Tensor:
         """Return the sum over all cells of the squared score without offset and counts (Gram identity)."""

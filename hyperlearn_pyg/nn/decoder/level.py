@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 import torch
@@ -131,7 +131,14 @@ class LevelDecoder(KruskalDecoder):
         """Return the expected level of tuples given by their rows. Returns ``[B]``."""
         return self.expect(self._logits(multiply(self.all_columns(rows))))
 
-    def slot_scores(self, columns: Sequence[Tensor], index: Tensor, slot: int, candidates: Tensor | None) -> Tensor:
+    def slot_scores(
+        self,
+        columns: Sequence[Tensor],
+        index: Tensor,
+        slot: int,
+        candidates: Tensor | None,
+        unknown: Collection[int] = (),
+    ) -> Tensor:
         """Return the expected level with every candidate in one slot, ``[B, n]``; a matrix product a level."""
         others = [c.index_select(0, index[s]) for s, c in enumerate(columns) if s != slot]
         context = multiply(others, columns[slot].new_empty(index.size(1), columns[slot].size(1)))

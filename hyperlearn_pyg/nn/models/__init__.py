@@ -7,6 +7,7 @@ from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
 from hyperlearn_pyg.nn.models.inputs import BranchInputs, MessageChannel, ModelInputs, RelationSpec, Tuples
 from hyperlearn_pyg.nn.models.presets import PRESETS
+from hyperlearn_pyg.nn.models.residual_stack import ResidualHypergraphStack
 
 __all__ = [
     "PRESETS",
@@ -17,5 +18,6 @@ __all__ = [
     "ModelConfig",
     "ModelInputs",
     "RelationSpec",
+    "ResidualHypergraphStack",
     "Tuples",
 ]

@@ -42,6 +42,7 @@ class ModelConfig:
         predict: for relations by name, the slots whose items are to be predicted: the losses against candidates then
             compare the items of these slots alone. A slot is the name of a modality (all its slots), or
             ``"modality.role"``. All slots for a relation that is not named. Not for relations with values.
+        relation_weights: what the loss of a relation counts beside those of others, by name; one where it is not named.
         unobserved: weight of the cells not observed in ``"all_cells"``.
         smoothness: weight of the Dirichlet energy of the factors on the intra-modal graphs.
         l2: weight of the mean squared norm of the gathered rows (0/1 relations, and levels).
@@ -71,6 +72,7 @@ class ModelConfig:
     num_negatives: int = 200
     negatives: str = "all"
     predict: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    relation_weights: Mapping[str, float] = field(default_factory=dict, hash=False)
     unobserved: float = 0.05
     smoothness: float = 0.0
     l2: float = 0.0
@@ -110,6 +112,7 @@ class ModelConfig:
                 raise InputError(f"model.{key}: expected a number in [0, 1) (got {getattr(self, key)!r})")
 
         object.__setattr__(self, "predict", _slot_names(self.predict))
+        object.__setattr__(self, "relation_weights", _weights(self.relation_weights))
         if self.predict and self.link_loss == "all_cells":
             raise InputError(
                 "model.predict: 'all_cells' compares no items of a slot; leave it empty or choose another "
@@ -123,7 +126,19 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as a plain dict."""
-        return {**asdict(self), "predict": {name: list(slots) for name, slots in self.predict.items()}}
+        predict = {name: list(slots) for name, slots in self.predict.items()}
+        return {**asdict(self), "predict": predict, "relation_weights": dict(self.relation_weights)}
+
+
+def _weights(weights: Any) -> dict[str, float]:
+    """Check the weights of relations."""
+    if not isinstance(weights, Mapping):
+        raise InputError(f"model.relation_weights: expected weights by relation, as {{made = 0.5}} (got {weights!r})")
+    for relation, weight in weights.items():
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not 0 <= weight < math.inf:
+            raise InputError(f"model.relation_weights.{relation}: expected a number of at least 0 (got {weight!r})")
+    return {str(relation): float(weight) for relation, weight in weights.items()}
 
 
 def _slot_names(predict: Any) -> dict[str, tuple[str, ...]]:

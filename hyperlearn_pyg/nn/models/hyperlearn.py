@@ -81,6 +81,7 @@ class HyperLearn(Module):
         if missing:
             raise ValueError(f"no encoder or decoder was given for {sorted(set(missing))}")
         self.predicted_slots()  # names what 'config.predict' gets wrong
+        step.check_weights(self.relations, config.relation_weights)
 
     @classmethod
     def from_data(

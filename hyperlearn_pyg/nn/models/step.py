@@ -57,6 +57,20 @@ def predicted_slots(
     }
 
 
+def check_weights(relations: Mapping[str, RelationSpec], weights: Mapping[str, float]) -> None:
+    """Check that the relations of ``ModelConfig.relation_weights`` are there.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name in weights:
+        if name not in relations:
+            raise InputError(
+                f"model.relation_weights: there is no relation {name!r} (relations: {list(relations)})."
+                + did_you_mean(name, relations)
+            )
+
+
 def _positions(name: str, spec: RelationSpec, wanted: Sequence[str]) -> tuple[int, ...]:
     known = spec.slots or spec.modalities
     for slot in wanted:
@@ -99,7 +113,8 @@ def make_target(
     if kind != "all_cells":
         return replace(batch, mass=loss_mass(count, entries.weight), count=count)
     share = count / len(tuples) if len(tuples) else 1.0  # so that the batches of an epoch count each cell once
-    return replace(batch, mass=loss_mass(count), cells=config.unobserved * share / max(count, 1), count=count)
+    cells = config.relation_weights.get(name, 1.0) * config.unobserved * share / max(count, 1)
+    return replace(batch, mass=loss_mass(count), cells=cells, count=count)
 
 
 def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBatch, config: ModelConfig) -> Tensor:
@@ -111,6 +126,10 @@ def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBa
         target: the tuples.
         config: the losses and their weights.
     """
+    return config.relation_weights.get(target.relation, 1.0) * _unweighted(decoder, rows, target, config)
+
+
+def _unweighted(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBatch, config: ModelConfig) -> Tensor:
     kind, index, weight = _kind(config, target.value), target.index, target.weight
     if kind == "squared" and target.value is not None:
         return masked_squared_error(_scores(decoder, rows, index), target.value, weight, mass=target.mass)
@@ -118,8 +137,10 @@ def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBa
         value = rows[0].new_ones(len(target)) if target.value is None else target.value
         columns, value = decoder.all_columns(rows), value - decoder.offset
         error = observed_cells_error(columns, index, value, unobserved=config.unobserved, weight=weight)
-        return error / target.mass
-    if kind == "cross_entropy" and isinstance(decoder, LevelDecoder) and target.value is not None:
+        loss = error / target.mass
+        if target.value is not None:
+            return loss
+    elif kind == "cross_entropy" and isinstance(decoder, LevelDecoder) and target.value is not None:
         loss = level_cross_entropy(decoder, rows, index, target.value, weight, mass=target.mass)
     elif kind == "expected_level" and target.value is not None:
         loss = masked_squared_error(decoder(rows, index), target.value, weight, mass=target.mass)

@@ -41,6 +41,9 @@ from hyperlearn_pyg.nn import ModelConfig
         ),
         ({"predict": {"made": [1]}}, r"model\.predict\.made: expected the names of one or more slots \(got \[1\]\)"),
         ({"predict": {"made": 1}}, r"model\.predict\.made: .* \(got 1\)"),
+        ({"relation_weights": [1.0]}, r"model\.relation_weights: expected weights by relation"),
+        ({"relation_weights": {"made": -1}}, r"model\.relation_weights\.made: expected a number of at least 0"),
+        ({"relation_weights": {"made": True}}, r"model\.relation_weights\.made: expected a number"),
         ({"predict": {"made": ["artist"]}, "link_loss": "all_cells"}, r"model\.predict: 'all_cells' compares no items"),
     ],
 )

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hyperlearn_pyg import HyperLearn, MultiModalHeteroData
+from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.typing import LossModule, TupleBatch
 
 KINDS = [
     ("squared", {"value_loss": "squared"}),
     ("all_cells of values", {"value_loss": "all_cells", "unobserved": 0.3}),
-    ("all_cells", {"link_loss": "all_cells", "unobserved": 0.3}),
+    ("all_cells", {"link_loss": "all_cells", "unobserved": 0.3, "l2": 0.1}),
     ("logistic", {"link_loss": "logistic", "l2": 0.1}),
     ("softmax", {"link_loss": "softmax", "negatives": "seen", "l2": 0.1}),
     ("in-batch softmax", {"link_loss": "in_batch_softmax", "n3": 0.1, "roles": "separate"}),
@@ -135,6 +136,40 @@ def test_the_loss_is_that_of_its_targets_cells_and_modalities(kind: str, slots: 
     expected = expected + sum(model.penalty(m, factors[m], inputs) for m in model.modalities)
     loss = model.loss(inputs, batch, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(loss, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["all_cells", "logistic", "squared"])
+@pytest.mark.parametrize("at", [None, {"r": torch.tensor([0, 3])}])
+def test_a_relation_counts_by_its_weight(kind: str, at: dict[str, Tensor] | None) -> None:
+    losses = []
+    for weights in ({}, {"r": 1.0}, {"r": 0.25}, {"r": 0}):
+        data = make([0, 1], 6, value=valued(kind), weighted=True)
+        model = make_model(data, kind, relation_weights=weights, table_l2=0.0)
+        inputs = model.prepare(data)
+        losses.append(model.loss(inputs, at, generator=torch.Generator().manual_seed(1)).item())
+    assert losses[0] == losses[1]
+    assert losses[2] == pytest.approx(losses[0] / 4)
+    assert losses[3] == 0
+
+
+def test_weights_of_relations_that_are_not_there_are_refused() -> None:
+    data = make([0, 1], 6, value=False, weighted=False)
+    with pytest.raises(InputError, match=r"model\.relation_weights: there is no relation 'rr'.*'r'"):
+        make_model(data, "logistic", relation_weights={"rr": 0.5})
+
+
+@pytest.mark.parametrize("kind", ["all_cells", "logistic"])
+def test_the_penalty_is_the_mean_over_the_targets_of_their_rows(kind: str) -> None:
+    data = make([0, 1], 6, value=False, weighted=False)
+    plain, model = (make_model(data, kind).requires_grad_(False), make_model(data, kind).requires_grad_(False))
+    plain.config, model.config = plain.config.replace(l2=0.0), model.config.replace(l2=0.7)
+    inputs, factors = model.prepare(data), model(model.prepare(data))
+    losses = []
+    for own in (plain, model):
+        (target,) = own.targets(inputs, generator=torch.Generator().manual_seed(1))
+        losses.append(own.target_loss(factors, target))
+    rows = [factors[m][i] for m, i in zip(("m0", "m1"), data.relation("r").index, strict=True)]
+    assert torch.allclose(losses[1] - losses[0], 0.7 * sum(row.square().sum() for row in rows) / 6)
 
 
 def test_candidates_are_drawn_slot_by_slot_and_none_for_no_tuples() -> None:
