@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
+from torch.nn import functional as F
 from torch_geometric.nn.parameter_dict import ParameterDict
 
 from hyperlearn_pyg.nn.models.inputs import BranchInputs, MessageChannel
@@ -45,6 +46,7 @@ class Branch(Module):
             the inputs where absent.
         num_roles: number of slots that the modality fills in one relation, with factors of their own: those of the
             first are the encoder's; each other one adds a table to them.
+        dropout: dropout probability of these tables; an encoder sees to its own.
 
     Attributes:
         added: the biases ``[N, 1]`` of relations that came later, by relation, see :meth:`add_bias`.
@@ -59,10 +61,12 @@ class Branch(Module):
         table: int = 0,
         relations: Sequence[str] | None = None,
         num_roles: int = 1,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.rank = rank
+        self.dropout = dropout
         self.relations = None if relations is None else tuple(relations)
         self.bias = Parameter(torch.zeros(num_items, num_biases))
         self.added = ParameterDict()
@@ -97,7 +101,8 @@ class Branch(Module):
         bias = heads + self.bias if heads.size(1) else self.bias.to(out.dtype)
         added = [bias.to(out.dtype) for bias in self.added.values()]
         if self.roles is not None:
-            added.append(factors.repeat(1, self.roles.size(1) // self.rank) + self.roles)
+            own = F.dropout(self.roles, self.dropout, self.training)
+            added.append(factors.repeat(1, self.roles.size(1) // self.rank) + own)
         return torch.cat([factors, bias, *added], dim=1)
 
     @property

@@ -151,7 +151,16 @@ def as_branch(
         raise ValueError(f"modality {modality!r} takes part in no relation: nothing could be learnt for it")
     biases = len(known) if config.bias else 0
     separate = max(relations[r].modalities.count(modality) for r in known) - 1 if config.roles == "separate" else 0
-    return Branch(encoder, sizes[modality], config.rank, biases, table, known, num_roles=1 + separate)
+    return Branch(
+        encoder,
+        sizes[modality],
+        config.rank,
+        biases,
+        table,
+        known,
+        num_roles=1 + separate,
+        dropout=config.dropout,
+    )
 
 
 def make_decoders(relations: Mapping[str, RelationSpec], config: ModelConfig, seed: int) -> dict[str, KruskalDecoder]:

@@ -17,7 +17,7 @@ from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.grow import grow, new_relations
 from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec, learnt_relations, prepare
 from hyperlearn_pyg.nn.models.presets import model_config, resolve_preset
-from hyperlearn_pyg.nn.models.rows import relations_of, slot_rows
+from hyperlearn_pyg.nn.models.rows import relations_of, slot_rows, table_rows
 from hyperlearn_pyg.ops.seeds import draw_seed, name_seed, seeded
 from hyperlearn_pyg.typing import TupleBatch
 
@@ -212,7 +212,7 @@ class HyperLearn(Module):
         for m in modalities:
             if m not in factors:
                 raise ValueError(f"'factors' must hold {m!r}, which relation {relation!r} ties (got {list(factors)})")
-        return [self._rows_of(relation, slot, factors[m]) for slot, m in enumerate(modalities)]
+        return table_rows(factors, self.relations, relation, rank=self.rank, bias=self.decoders[relation].bias)
 
     def _rows_of(self, relation: str, slot: int, table: Tensor) -> Tensor:
         return slot_rows(table, self.relations, relation, slot, rank=self.rank, bias=self.decoders[relation].bias)

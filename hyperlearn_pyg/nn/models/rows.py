@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 def relations_of(modality: str, relations: Mapping[str, RelationSpec]) -> list[str]:
     """Return the relations that a modality takes part in, in order."""
     return [name for name, spec in relations.items() if modality in spec.modalities]
+
+
+def table_rows(
+    tables: Mapping[str, Tensor], relations: Mapping[str, RelationSpec], relation: str, *, rank: int, bias: bool
+) -> list[Tensor]:
+    """Return :func:`slot_rows` of every slot of a relation, each table cut once: one gradient of its size, not many."""
+    modalities = relations[relation].modalities
+    parts = {m: _cut(tables[m], relations, m, rank, bias) for m in dict.fromkeys(modalities)}
+    return [_pick(tables[m], parts[m], relations, relation, slot, rank, bias) for slot, m in enumerate(modalities)]
 
 
 def slot_rows(
@@ -32,16 +41,34 @@ def slot_rows(
     Returns:
         ``[N, rank + 1]``; ``[N, rank]`` without biases.
     """
+    parts = _cut(table, relations, relations[relation].modalities[slot], rank, bias)
+    return _pick(table, parts, relations, relation, slot, rank, bias)
+
+
+def _cut(
+    table: Tensor, relations: Mapping[str, RelationSpec], modality: str, rank: int, bias: bool
+) -> tuple[Tensor, ...]:
+    """Cut a table into factors, each bias, and the factors of each further role."""
+    known = len(relations_of(modality, relations)) if bias else 0
+    roles, rest = divmod(table.size(1) - rank - known, rank)
+    parts: tuple[Tensor, ...] = table.split([rank, *[1] * known, *[rank] * roles, *[rest] * (rest > 0)], dim=1)
+    return parts
+
+
+def _pick(
+    table: Tensor,
+    parts: Sequence[Tensor],
+    relations: Mapping[str, RelationSpec],
+    relation: str,
+    slot: int,
+    rank: int,
+    bias: bool,
+) -> Tensor:
     modalities = relations[relation].modalities
-    modality, factors = modalities[slot], table[:, :rank]
-    names = relations_of(modality, relations) if bias else []
-    turn = modalities[:slot].count(modality)
-    start = rank + len(names) + (turn - 1) * rank
-    if turn and table.size(1) >= start + rank:
-        factors = table[:, start : start + rank]
+    names = relations_of(modalities[slot], relations) if bias else []
+    turn, factors = modalities[:slot].count(modalities[slot]), parts[0]
+    if turn and table.size(1) >= rank * (turn + 1) + len(names):
+        factors = parts[len(names) + turn]
     elif table.size(1) == rank + len(names) == rank + 1:
         return table
-    if not bias:
-        return factors
-    at = rank + names.index(relation)
-    return torch.cat([factors, table[:, at : at + 1]], dim=1)
+    return torch.cat([factors, parts[1 + names.index(relation)]], dim=1) if bias else factors

@@ -82,3 +82,18 @@ def test_a_saved_run_scores_as_the_model_does(tmp_path: Path) -> None:
         index = data.relation(name).index
         assert torch.allclose(run.score(name, index), model.predict(data, name, index))
     assert len(run.neighbors("user", 0, "film", k=2)) == 2
+
+
+def test_factors_of_further_roles_are_dropped_in_training_alone() -> None:
+    data = make()
+    model = HyperLearn.from_data(data, 40, "links", roles="separate", dropout=0.5)
+    inputs = model.prepare(data)
+    (name,) = (m for m, branch in model.encoders.items() if branch.roles is not None)
+    branch = model.encoders[name]
+    with torch.no_grad():
+        branch.roles.fill_(1.0)
+        branch.encoder.weight.zero_()
+    more = model.train()(inputs, seed=1)[name][:, -branch.roles.size(1) :]
+    assert set(more.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(model(inputs, seed=1)[name][:, -branch.roles.size(1) :], more)
+    assert (model.eval()(inputs)[name][:, -branch.roles.size(1) :] == 1).all()
