@@ -56,7 +56,7 @@ class Seam(Alone):
     """One process, with a protocol of what was asked."""
 
     def __init__(self, model: HyperLearn, **answers: Any) -> None:
-        super().__init__(model, CPU)
+        super().__init__(model, CPU, runs.CONFIG)
         self.asked: list[tuple[str, Any]] = []
         self.saved: list[tuple[int, dict[str, Any], dict[str, Any], dict[str, Any]]] = []
         for name, answer in answers.items():
