@@ -75,7 +75,4 @@ def tell(found: Sequence[Mapping[str, Any]], first: str, wanted: float = 3.0) ->
         else:
             met = "yes" if deviations >= wanted else "**no**"
             parts.append(f"{margin['metric']}: {met}, {margin['gap']:+.4f} or {deviations:.1f} from {margin['floor']}")
-    return [
-        f"{first} above every floor by {wanted:g} deviations (the root of the sum of the squares of both; the nearest "
-        f"floor is named)? {'; '.join(parts)}."
-    ]
+    return [f"{first} above every floor by {wanted:g} deviations? {'; '.join(parts)}."]

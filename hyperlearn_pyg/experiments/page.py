@@ -14,10 +14,22 @@ from hyperlearn_pyg.experiments.results import KIND, markdown, markdown_table
 
 _HEAD = """# Results
 
-Every table beside its floors: what counting gives without a model, and what others print (marked *published*, not
-measured here). This page is made from the JSON files in `benchmarks/results/`, the latest of each experiment, by
-`hyperlearn bench --page docs/reference/results.md`; `hyperlearn bench NAME` runs one anew. What is below its must says
-so.
+Every table stands beside its floors: what counting or a simple model gives (*floor*), and what others print
+(*published*, not measured here). This page is made from the JSON files in `benchmarks/results/`, the latest of each
+experiment, by `hyperlearn bench --page docs/reference/results.md`; `hyperlearn bench NAME` runs one anew.
+
+How to read it:
+
+* *must* and *goal* were set for an experiment before its figures were known: the must is what the package has to reach
+  to be worth its place (a floor or an earlier measurement and a little more), the goal is the best figure in print or
+  hoped for. They are decided on the mean of the first row, unless another is named; what misses them says so.
+* A row is above a floor by so many *deviations*: the difference of the means over the root of the sum of the squares
+  of both sample deviations over the seeds. Of all floors the nearest is named.
+* The other rows are ablations and comparisons. They take over the settings of the first row but for what they name,
+  so they show what a part is worth there, not the best that it could do alone.
+* Mean ± sample deviation over the seeds. A seed draws the split (where none is published), the validation entries, the
+  start and the negatives. The epoch is chosen on validation; the test is scored once a seed. *CPU s* and *peak MiB*
+  (resident memory) are those of selection, refit and test of one seed, interpreter and data included.
 """
 
 
@@ -35,7 +47,7 @@ def write_page(results: Path, page: Path) -> None:
     if not latest:
         raise InputError(f"--page: no results of experiments in '{results}': run one with 'hyperlearn bench NAME'")
     order = [*EXPERIMENTS, *(name for name in latest if name not in EXPERIMENTS)]
-    chapters = [f"## {latest[n]['title']}\n\n`{n}`. {markdown(latest[n])}" for n in order if n in latest]
+    chapters = [f"## {latest[n]['title']}\n\n`{n}`. {markdown(latest[n], explain=False)}" for n in order if n in latest]
     with atomic_path(page) as path:
         path.write_text(
             "\n".join([_HEAD, *chapters, costs({n: latest[n] for n in order if n in latest})]), encoding="utf-8"

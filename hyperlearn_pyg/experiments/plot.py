@@ -11,7 +11,7 @@ _COLOURS = {"floor": "#b8b8b8", "measured": "#2f6db5", "published": "#e0a64b"}
 
 
 def save_plot(content: Mapping[str, Any], path: Path) -> None:
-    """Draw the first metric of an experiment: a bar a line with its deviation, and what must and should be reached.
+    """Draw the first metric of an experiment: a point a line with its deviation, and what must and should be reached.
 
     Args:
         content: the results as they go into the JSON file.
@@ -27,7 +27,8 @@ def save_plot(content: Mapping[str, Any], path: Path) -> None:
         error = statistics.stdev(values) if len(values) > 1 else 0.0
         label = None if line["kind"] in seen else line["kind"]
         seen.add(line["kind"])
-        axes.barh(at, statistics.fmean(values), xerr=error or None, color=_COLOURS[line["kind"]], label=label)
+        colour = _COLOURS[line["kind"]]
+        axes.errorbar(statistics.fmean(values), at, xerr=error or None, fmt="o", color=colour, capsize=3, label=label)
     for told in content["verdicts"]:
         for level, style in (("must", "--"), ("goal", ":")):
             if told["metric"] == metric and told[level] is not None:
@@ -36,7 +37,8 @@ def save_plot(content: Mapping[str, Any], path: Path) -> None:
     if every:
         low, high = min(every), max(every)
         room = (high - low) * 0.15 or 0.05
-        axes.set_xlim(max(0.0, low - 2 * room), high + room)
+        axes.set_xlim(low - room, high + room)
+        axes.grid(axis="both", alpha=0.3)
         figure.legend(fontsize="small", loc="outside lower center", ncols=5)
     axes.set_yticks(range(len(lines)), [line["name"] for line in lines], fontsize="small")
     axes.invert_yaxis()

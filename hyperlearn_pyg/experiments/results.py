@@ -138,8 +138,13 @@ def _settings(experiment: Experiment, name: str) -> dict[str, Any]:
     return {"preset": row.preset, "model": dict(row.model), "train": dict(row.train), "relations": row.relations}
 
 
-def markdown(content: Mapping[str, Any]) -> str:
-    """Return the note of an experiment from its JSON, without the title."""
+def markdown(content: Mapping[str, Any], *, explain: bool = True) -> str:
+    """Return the note of an experiment from its JSON, without the title.
+
+    Args:
+        content: the content of the JSON file.
+        explain: whether to say what the columns mean.
+    """
     metrics = content["metrics"]
     head = ["", "source", *metrics, "seeds", "CPU s", "peak MiB"]
     rows = [_cells(line, metrics) for line in content["lines"]]
@@ -147,11 +152,14 @@ def markdown(content: Mapping[str, Any]) -> str:
     told = [*_told(content), *tell(content.get("margins", ()), content.get("first", ""))]
     blocks = [_where(content), markdown_table(head, rows).rstrip(), *told, f"Split: {content['split']}."]
     blocks += [content["note"]] if content["note"] else []
-    blocks += [
+    explanation = [
         "Mean ± sample deviation over the seeds; a seed draws split (where none is published), validation, start and "
         "negatives. The epoch is chosen on validation, the test is scored once a seed. CPU seconds and peak resident "
-        "memory are those of selection, refit and test of one seed, the interpreter and the data included."
+        "memory are those of selection, refit and test of one seed, the interpreter and the data included. Deviations "
+        "between a row and a floor: the difference of the means over the root of the sum of the squares of both "
+        "deviations, of the nearest floor."
     ]
+    blocks += explanation if explain else []
     return "\n\n".join([*blocks, "\n".join(notes)] if notes else blocks) + "\n"
 
 
