@@ -13,6 +13,8 @@ from hyperlearn_pyg.ops.ranges import find_ranges
 
 #: Scores of pairs that are made at once.
 _CELLS = 1 << 22
+#: Unit of the parameters, see :class:`CommonNeighbors`.
+_UNIT = 10.0
 
 
 class CommonNeighbors(Module):
@@ -37,8 +39,9 @@ class CommonNeighbors(Module):
         size: number of items of the modality.
 
     Attributes:
-        weight: the weight :math:`w`, a parameter ``[1]``.
-        seen: the weight :math:`s`, a parameter ``[1]``.
+        weight: a tenth of the weight :math:`w`, a parameter ``[1]``: in such units Adam, at a rate that suits factors,
+            moves it as far as is needed in some hundred steps.
+        seen: a tenth of the weight :math:`s`, a parameter ``[1]``.
         keys: the pairs of neighbours in both orders, as ascending numbers ``first * size + second``, a buffer ``[n]``.
         shares: what each item counts as a common neighbour, :math:`1 / \log |\Gamma(z)|`; 0 with less than two
             neighbours, a buffer ``[size]``.
@@ -132,7 +135,7 @@ class CommonNeighbors(Module):
     def _weigh(self, amount: Tensor) -> Tensor:
         some = amount > 0.5 / math.log(max(self.size, 3))  # less than any share is what rounding left of none
         out = torch.where(some, amount, 0.0).to(self.weight.dtype).log1p()
-        return self.weight * out + self.seen * some.to(out.dtype)
+        return _UNIT * (self.weight * out + self.seen * some.to(out.dtype))
 
     def _neighbors(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return the neighbours of some items: place in ``items``, neighbour."""

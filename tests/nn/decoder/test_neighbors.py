@@ -31,7 +31,7 @@ def formula(common: CommonNeighbors, pairs: list[tuple[int, int]], one: int, two
     near = {i: {a + b - i for a, b in pairs if i in (a, b) and a != b} for i in range(SIZE)}
     between = set() if one == two else near[one] & near[two]
     amount = sum(1 / log(len(near[z])) for z in between)
-    return common.weight.item() * log(1 + amount) + common.seen.item() * bool(between)
+    return 10 * (common.weight.item() * log(1 + amount) + common.seen.item() * bool(between))
 
 
 @given(PAIRS)
@@ -102,7 +102,7 @@ def test_rounding_leaves_nothing_in_common() -> None:
     found = common.slot_scores(star, 1, torch.arange(count), leave_out=True)
     assert found.abs().max() == 0  # a leaf knows nobody but the centre, nor does the centre know anyone by a leaf
     assert common(star[:, :1]).item() == 0
-    assert common(torch.tensor([[1], [2]])).item() == 1
+    assert common(torch.tensor([[1], [2]])).item() == 10
 
 
 def test_a_loss_does_not_see_a_target_in_the_graph() -> None:
@@ -138,7 +138,7 @@ def test_a_model_counts_common_neighbors_where_a_relation_ties_a_modality_to_its
     assert isinstance(model.decoders["visits"].counts, PairCounts)
     assert HyperLearn.from_data(social(), 2, "links").decoders["friends"].counts is None
     plain = model.predict(social(), "friends", torch.tensor([[0], [3]]))
-    torch.nn.init.constant_(model.decoders["friends"].counts.weight, 2.0)
+    torch.nn.init.constant_(model.decoders["friends"].counts.weight, 0.2)
     found = model.predict(social(), "friends", torch.tensor([[0], [3]]))
     assert (found - plain).item() == pytest.approx(2 * log(1 + 1 / log(3)))
 
