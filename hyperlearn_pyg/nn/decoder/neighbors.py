@@ -32,6 +32,9 @@ class CommonNeighbors(Module):
     In training the pair that is scored is left out of the graph: it is on no path of two steps between its own items,
     but on those between an item of it and a candidate that is a neighbour of the other one.
 
+    The losses fit the weights and the factors each by itself, and a score is the sum of both, as of two experts. Fitted
+    to the sum, the factors would be left with the pairs that have nothing in common.
+
     Like :class:`~hyperlearn_pyg.nn.PairCounts` this term is no Kruskal model: it takes part in scores, slot scores and
     the sampled and full losses, and not in the norm over all cells. Each rank has the whole graph.
 
@@ -43,6 +46,7 @@ class CommonNeighbors(Module):
             moves it as far as is needed in some hundred steps.
         seen: a tenth of the weight :math:`s`, a parameter ``[1]``.
         keys: the pairs of neighbours in both orders, as ascending numbers ``first * size + second``, a buffer ``[n]``.
+        apart: whether the losses fit the term and the factors each by itself, rather than their sum: yes.
         shares: what each item counts as a common neighbour, :math:`1 / \log |\Gamma(z)|`; 0 with less than two
             neighbours, a buffer ``[size]``.
 
@@ -53,6 +57,7 @@ class CommonNeighbors(Module):
 
     keys: Tensor
     shares: Tensor
+    apart = True
 
     def __init__(self, size: int) -> None:
         super().__init__()

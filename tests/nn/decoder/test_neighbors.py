@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hyperlearn_pyg import HyperLearn, MultiModalHeteroData
-from hyperlearn_pyg.nn import CommonNeighbors, CPDecoder, PairCounts, sampled_loss
+from hyperlearn_pyg.nn import CommonNeighbors, CPDecoder, PairCounts, candidate_loss
 
 SIZE = 6
 PAIRS = st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE - 1)), max_size=12)
@@ -105,19 +105,36 @@ def test_rounding_leaves_nothing_in_common() -> None:
     assert common(torch.tensor([[1], [2]])).item() == 10
 
 
+@pytest.mark.parametrize("kind", ["logistic", "softmax"])
+def test_the_loss_is_that_of_the_factors_and_that_of_the_term(kind: str) -> None:
+    common, index = make([(0, 1), (1, 2), (2, 3), (0, 2), (4, 5)])
+    decoder = CPDecoder(2, 3).double()
+    rows = [torch.randn(SIZE, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    candidates = [torch.tensor([0, 3, 5]), torch.tensor([2, 4])]
+    options = {"candidates": candidates, "kind": kind, "mass": 5.0}
+    plain = candidate_loss(decoder, rows, index, candidates, kind=kind, mass=5.0)
+    wanted = torch.autograd.grad(plain, rows)
+    decoder.counts = common
+    found = candidate_loss(decoder, rows, index, **options)
+    alone = candidate_loss(decoder, [torch.zeros_like(row) for row in rows], index, **options)
+    decoder.counts = None
+    nothing = candidate_loss(decoder, [torch.zeros_like(row) for row in rows], index, **options)
+    assert found.item() == pytest.approx((plain + alone - nothing).item())
+    for one, other in zip(torch.autograd.grad(found, rows), wanted, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_loss_does_not_see_a_target_in_the_graph() -> None:
-    """Of a path 0-1-2, the pair (0, 1) left out, 2 has nothing in common with 0."""
+    """Of a path 0-1-2, the pair (0, 1) left out, 2 has nothing in common with 0: the weight does not matter."""
     index = torch.tensor([[0, 1], [1, 2]])
     decoder, rows = CPDecoder(2, 3).double(), [torch.randn(3, 4, dtype=torch.float64) for _ in range(2)]
+    decoder.counts = CommonNeighbors(3).double()
+    decoder.counts.count(index)
     losses = []
-    for counted in (False, True):
-        if counted:
-            decoder.counts = CommonNeighbors(3).double()
-            decoder.counts.count(index)
-            torch.nn.init.ones_(decoder.counts.weight)
-        options = {"num_negatives": 4, "candidates": [torch.arange(3)] * 2, "generator": torch.Generator()}
-        losses.append(sampled_loss(decoder, rows, index[:, :1], **options).item())
-    assert losses[0] == losses[1]
+    for weight in (0.0, 1.0):
+        torch.nn.init.constant_(decoder.counts.weight, weight)
+        losses.append(candidate_loss(decoder, rows, index[:, :1], [torch.arange(3)] * 2, kind="logistic", mass=1.0))
+    assert losses[0].item() == losses[1].item()
     assert decoder(rows, torch.tensor([[0], [2]])).item() > decoder.score_rows([rows[0][:1], rows[1][2:]]).item()
 
 
