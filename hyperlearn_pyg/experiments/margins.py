@@ -7,6 +7,9 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+#: Metrics that are a property of the data, the same for every row: nothing lies above a floor in them.
+BASE_RATES = frozenset({"chance"})
+
 
 def margins(
     lines: Sequence[Mapping[str, Any]], first: str, floors: Collection[str], lower: Collection[str]
@@ -16,7 +19,7 @@ def margins(
     A distance is :math:`(\bar{x} - \bar{f}) / \sqrt{s_x^2 + s_f^2}` with the means and sample deviations over the seeds
     of the row and of the floor, the other way round for metrics that are to be low. Seeds draw the same split for both,
     so that the deviation of the difference is smaller as a rule: this is the cautious side. A floor of one seed is
-    given the deviation of the row.
+    given the deviation of the row. Metrics of :data:`BASE_RATES` are left out.
 
     Args:
         lines: the lines of the table, each with ``name``, ``kind`` and ``values``: metric -> one figure a seed.
@@ -32,6 +35,8 @@ def margins(
     others = [line for line in lines if line["name"] != first and (line["kind"] == "floor" or line["name"] in floors)]
     out = []
     for metric, mine in own.items():
+        if metric in BASE_RATES:
+            continue
         sign = -1 if metric in lower else 1
         found = [
             {"metric": metric, "floor": line["name"], **_distance(mine, line["values"][metric], sign)}

@@ -17,6 +17,7 @@ from hyperlearn_pyg.nn.conv import (
     UniSAGEConv,
 )
 from hyperlearn_pyg.nn.decoder import (
+    CommonNeighbors,
     CPDecoder,
     KruskalDecoder,
     LevelDecoder,
@@ -49,6 +50,7 @@ __all__ = [
     "Branch",
     "CPDecoder",
     "ChebHypergraphConv",
+    "CommonNeighbors",
     "DiffusionEncoder",
     "EmbeddingEncoder",
     "HGNNConv",

@@ -292,7 +292,8 @@ def candidate_loss(
 ) -> Tensor:
     """Return the loss of :func:`sampled_loss` against given candidates, divided by ``mass`` and the number of slots.
 
-    The losses of the parts of a batch add up where all have the candidates and the mass of the whole.
+    The losses of the parts of a batch add up where all have the candidates and the mass of the whole. A side input of
+    the decoder that is fitted ``apart`` has a loss of its own, of its scores alone, which is added.
 
     Args:
         decoder: the decoder of the relation.
@@ -360,14 +361,16 @@ def _chunk_sum(
     terms, counts = decoder.all_terms(named), decoder.counts
     offset = decoder.offset.to(terms[0].dtype)
     positive = decoder.joint(terms) + offset
-    positive = positive if counts is None else positive + counts(items, leave_out=True)
+    side = None if counts is None else counts(items, leave_out=True)
     total = positive.new_zeros(())
     for slot, table in drawn.terms.items():
         negative = decoder.against(terms, slot, table) + offset
-        if counts is not None:
-            negative = negative + counts.slot_scores(items, slot, drawn.items[slot], leave_out=True)
-        negative = negative.masked_fill(drawn.rows[slot][None, :] == index[slot][:, None], -torch.inf)
-        loss = _PER_TUPLE[kind](positive, negative)
+        own = drawn.rows[slot][None, :] == index[slot][:, None]
+        loss_of, scores = _PER_TUPLE[kind], [(positive, negative)]
+        if counts is not None and side is not None:
+            beside = counts.slot_scores(items, slot, drawn.items[slot], leave_out=True)
+            scores = [*scores, (side, beside)] if counts.apart else [(positive + side, negative + beside)]
+        loss = torch.stack([loss_of(one, other.masked_fill(own, -torch.inf)) for one, other in scores]).sum(0)
         total = total + (loss if weight is None else loss * weight).sum()
     return total
 

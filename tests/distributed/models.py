@@ -26,6 +26,7 @@ RELATIONS = {
     "rates": (("user", "film"), 30, True, False),
     "tags": (("user", "film", "tag"), 25, False, True),
     "cast": (("film", ("star", "lead"), ("star", "second")), 20, False, False),
+    "knows": ((("user", "one"), ("user", "other")), 16, False, False),
     "visits": (("user", "place", "day", "tag"), 28, True, True),
     "at": (("user", "place"), 15, True, False),
     "alone": (("tag",), 5, False, False),

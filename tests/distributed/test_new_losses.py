@@ -66,6 +66,9 @@ CASES = {
     "counts of pairs, in-batch softmax": case(
         *ROLES, model={"pair_counts": True, "link_loss": "in_batch_softmax", "negatives": "seen"}, exchange="full"
     ),
+    "common neighbours": case(
+        "user film tag", "tags knows", ["film user", "tag"], model={"common_neighbors": True, "encoder": "embedding"}
+    ),
     "partners": case(*PLACES, model={"encoder": "partner", "dropout": 0.2}, keep=True),
     "convolution by level": case(
         *PLACES, model={"encoder": "hypergraph_conv", "dropout": 0.2, "node_dropout": 0.1, "table_l2": 0.1}, keep=True

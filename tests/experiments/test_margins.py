@@ -30,6 +30,14 @@ def test_the_nearest_floor_is_the_one_of_the_smallest_distance(mine, floors, low
     assert (found[0]["deviations"], found[0]["gap"]) == pytest.approx(distances[int(found[0]["floor"])])
 
 
+def test_a_base_rate_is_no_metric_to_be_good_at():
+    lines = [
+        line("ours", {"ap": [0.3, 0.4], "chance": [0.1, 0.1]}, "measured"),
+        line("counts", {"ap": [0.2], "chance": [0.1]}),
+    ]
+    assert [row["metric"] for row in margins(lines, "ours", (), ())] == ["ap"]
+
+
 def test_rows_that_are_floors_count_and_others_do_not():
     lines = [
         line("ours", {"m": [0.5, 0.5], "n": [0.1, 0.2]}, "measured"),

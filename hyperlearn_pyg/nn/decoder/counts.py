@@ -35,6 +35,7 @@ class PairCounts(Module):
         seen: the weight :math:`v` of each pair of slots, a parameter.
         keys: the pairs that occur, ascending, a buffer ``[n]``; as large as the training entries make it.
         counts: how often each does, a buffer ``[n]``.
+        apart: whether the losses fit the term and the factors each by itself, rather than their sum: no.
 
     Shapes:
         * input: tuples ``[k, B]`` of item numbers
@@ -43,6 +44,7 @@ class PairCounts(Module):
 
     keys: Tensor
     counts: Tensor
+    apart = False
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()

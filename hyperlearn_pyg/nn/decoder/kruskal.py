@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from hyperlearn_pyg.nn.decoder.counts import PairCounts
+from hyperlearn_pyg.nn.decoder.neighbors import CommonNeighbors
 from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
 
 
@@ -38,8 +39,9 @@ class KruskalDecoder(Module, ABC):
     Attributes:
         offset: the constant :math:`\mu`, a buffer (the mean of the training values; zero at first).
         range: smallest and largest value that :meth:`predict` gives, a buffer ``[2]`` (no bound at first).
-        counts: a term of pair counts that is added to the scores of items known by number, see
-            :class:`~hyperlearn_pyg.nn.PairCounts`; none at first.
+        counts: a term that is added to the scores of items known by number: pair counts
+            (:class:`~hyperlearn_pyg.nn.PairCounts`) or common neighbours (:class:`~hyperlearn_pyg.nn.CommonNeighbors`);
+            none at first.
     """
 
     offset: Tensor
@@ -54,7 +56,7 @@ class KruskalDecoder(Module, ABC):
         self.bias = bias
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("range", torch.tensor([-torch.inf, torch.inf]))
-        self.counts: PairCounts | None = None
+        self.counts: PairCounts | CommonNeighbors | None = None
 
     @property
     def in_channels(self) -> int:

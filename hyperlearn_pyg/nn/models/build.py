@@ -9,6 +9,7 @@ from torch.nn import Module
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.nn.decoder import (
+    CommonNeighbors,
     CPDecoder,
     KruskalDecoder,
     LevelDecoder,
@@ -96,7 +97,9 @@ def make_decoder(spec: RelationSpec, config: ModelConfig) -> KruskalDecoder:
     decoder = _tuple_decoder(spec, config)
     if spec.has_value and config.value_loss in ("cross_entropy", "expected_level"):
         return LevelDecoder(decoder, spec.boundaries)
-    if config.pair_counts and not spec.has_value and spec.order > 1:
+    if config.common_neighbors and not spec.has_value and spec.order == 2 and len(set(spec.modalities)) == 1:
+        decoder.counts = CommonNeighbors(spec.sizes[0])
+    elif config.pair_counts and not spec.has_value and spec.order > 1:
         decoder.counts = PairCounts(spec.sizes)
     return decoder
 

@@ -27,6 +27,9 @@ class ModelConfig:
             table a slot.
         pair_counts: add the log-counts of pairs among the training entries to the scores of 0/1 relations, each with a
             learnt weight (not with ``"all_cells"``).
+        common_neighbors: add what two items have in common in the graph of the training entries (Adamic and Adar's sum)
+            to the scores of 0/1 relations of two slots of one modality, such as friendships, with learnt weights; these
+            relations then have no pair counts (not with ``"all_cells"``).
         bias: an additive bias for every item and relation.
         features: let item features in.
         clamp: keep predicted values inside the range of the training values.
@@ -64,6 +67,7 @@ class ModelConfig:
     decoder: str = "cp"
     roles: str = "shared"
     pair_counts: bool = False
+    common_neighbors: bool = False
     bias: bool = True
     features: bool = True
     clamp: bool = True
@@ -99,8 +103,9 @@ class ModelConfig:
             if value not in choices:
                 hint = did_you_mean(value, choices)
                 raise InputError(f"model.{key}: expected one of {list(choices)} (got {value!r}).{hint}")
-        if self.pair_counts and self.link_loss == "all_cells":
-            raise InputError("model.pair_counts: counts have no norm over all cells; choose another model.link_loss")
+        for key in ("pair_counts", "common_neighbors"):
+            if getattr(self, key) and self.link_loss == "all_cells":
+                raise InputError(f"model.{key}: counts have no norm over all cells; choose another model.link_loss")
         for key in ("rank", "num_negatives", "hidden", "max_table_parameters", "feature_hidden", "cheb_order"):
             if getattr(self, key) < 1:
                 raise InputError(f"model.{key}: expected a whole number of at least 1 (got {getattr(self, key)!r})")

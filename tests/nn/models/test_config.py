@@ -28,6 +28,10 @@ from hyperlearn_pyg.nn import ModelConfig
         ({"roles": "seperate"}, r"model\.roles: .* Did you mean 'separate'\?"),
         ({"n3": -1.0}, r"model\.n3: expected a number of at least 0"),
         ({"pair_counts": True, "link_loss": "all_cells"}, r"model\.pair_counts: counts have no norm over all cells"),
+        (
+            {"common_neighbors": True, "link_loss": "all_cells"},
+            r"model\.common_neighbors: counts have no norm over all",
+        ),
         ({"value_loss": "logistic"}, r"model\.value_loss"),
         ({"link_loss": "squared"}, r"model\.link_loss"),
         ({"dropout": 1.0}, r"model\.dropout: expected a number in \[0, 1\)"),

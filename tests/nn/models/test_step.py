@@ -23,6 +23,7 @@ KINDS = [
     ("in-batch softmax", {"link_loss": "in_batch_softmax", "n3": 0.1, "roles": "separate"}),
     ("full softmax", {"link_loss": "full_softmax", "pair_counts": True, "decoder": "tucker"}),
     ("counts", {"link_loss": "logistic", "negatives": "seen", "pair_counts": True}),
+    ("common neighbours", {"link_loss": "in_batch_softmax", "common_neighbors": True}),
     ("cross-entropy of values", {"value_loss": "cross_entropy", "n3": 0.1, "decoder": "pairwise_cp"}),
     ("expected level of values", {"value_loss": "expected_level", "roles": "separate"}),
 ]
