@@ -18,6 +18,7 @@ from hyperlearn_pyg.nn.conv import (
 )
 from hyperlearn_pyg.nn.decoder import (
     CPDecoder,
+    FeatureCounts,
     KruskalDecoder,
     LevelDecoder,
     PairCounts,
@@ -51,6 +52,7 @@ __all__ = [
     "ChebHypergraphConv",
     "DiffusionEncoder",
     "EmbeddingEncoder",
+    "FeatureCounts",
     "HGNNConv",
     "HGNNPConv",
     "HNHNConv",
