@@ -60,22 +60,23 @@ class WordEncoder(Module):
 
 
 class Silent(Module):
-    """Zeros for every item: takes a modality out of a sum over pairs.
+    """One number for every item: zero takes a modality out of a sum over pairs, one out of a product.
 
     Args:
         channels: width of the vectors.
+        value: the number.
     """
 
     like: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, value: float = 0.0) -> None:
         super().__init__()
         self.channels = channels
-        self.register_buffer("like", torch.zeros(()), persistent=False)
+        self.register_buffer("like", torch.tensor(value), persistent=False)
 
     def forward(self, num_items: int) -> Tensor:
-        """Return the zeros ``[N, C]``."""
-        return self.like.new_zeros(num_items, self.channels)
+        """Return the number ``[N, C]``."""
+        return self.like.repeat(num_items, self.channels)
 
 
 def word_weights(data: MultiModalHeteroData, modality: str, relation: str, slot: int, **options: Any) -> csr_matrix:
