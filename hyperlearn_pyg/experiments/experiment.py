@@ -13,7 +13,7 @@ from torch.nn import Module
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.experiments.growth import Growth
-from hyperlearn_pyg.nn import HyperLearn
+from hyperlearn_pyg.nn import HyperLearn, PairCounts
 
 Metrics = dict[str, float]
 
@@ -41,6 +41,7 @@ class Row:
         train: values of ``TrainConfig``; the seed is that of the run.
         relations: the relations that are learnt; all where absent.
         encoders: makes encoders of some modalities from the data, given the rank.
+        counts: makes count terms of some relations from the data.
         growth: what happens to the model after it was trained on one relation.
         floor: whether it is a floor too, that the first row must lie above.
         change: returns what the row is trained and scored on, from the data of a seed: takes features away, say.
@@ -53,6 +54,7 @@ class Row:
     train: Mapping[str, Any] = field(default_factory=dict)
     relations: tuple[str, ...] | None = None
     encoders: Callable[[MultiModalHeteroData, int], dict[str, Module]] | None = None
+    counts: Callable[[MultiModalHeteroData], dict[str, PairCounts]] | None = None
     growth: Growth | None = None
     floor: bool = False
     change: Callable[[MultiModalHeteroData], MultiModalHeteroData] | None = None
@@ -132,6 +134,8 @@ def fingerprint(experiment: Experiment, row: Row | None, quick: bool) -> str:
         values = [values, repr(row.growth)]
     if row is not None and row.change is not None:
         values = [*values, getattr(row.change, "__name__", repr(row.change))]
+    if row is not None and row.counts is not None:
+        values = [values, repr(row.counts)]
     measures = [repr(measure) for measure in experiment.measures]
     text = json.dumps([experiment.name, experiment.split_note, measures, values, quick], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -145,12 +145,15 @@ def _fitted(row: Row, data: MultiModalHeteroData, seed: int, options: Options) -
     values = {**row.model, **(_QUICK_MODEL if options.quick else {})}
     rank = values.pop("rank", None)
     own = row.encoders(data, rank) if row.encoders is not None else None
+    terms = row.counts(data) if row.counts is not None else None
     train = {**row.train, **(_QUICK_TRAIN if options.quick else {}), "seed": seed, "device": options.device}
     if row.growth is not None:
         growth = replace(row.growth, epochs=min(row.growth.epochs, 1)) if options.quick else row.growth
         config = TrainConfig.from_preset(row.preset, **train)
-        return growth.fit(data, config, {"preset": row.preset, "rank": rank, "encoders": own, **values})
-    model = HyperLearn.from_data(data, rank, row.preset, relations=row.relations, encoders=own, **values)
+        return growth.fit(
+            data, config, {"preset": row.preset, "rank": rank, "encoders": own, "counts": terms, **values}
+        )
+    model = HyperLearn.from_data(data, rank, row.preset, relations=row.relations, encoders=own, counts=terms, **values)
     result = fit(model, data, TrainConfig.from_preset(model.config.preset, **train), progress=False)
     return model, result
 

@@ -43,6 +43,7 @@ def tune_row(
         train=train,
         relations=chosen.relations,
         encoders=chosen.encoders,
+        counts=chosen.counts,
         **options,
     )
 

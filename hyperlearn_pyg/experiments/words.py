@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.experiments.experiment import Metrics
-from hyperlearn_pyg.nn import HyperLearn
+from hyperlearn_pyg.nn import FeatureCounts, HyperLearn, PairCounts
 from hyperlearn_pyg.ops import Incidence, spmm
 from hyperlearn_pyg.training.metrics import rank_metrics
 
@@ -60,22 +60,23 @@ class WordEncoder(Module):
 
 
 class Silent(Module):
-    """Zeros for every item: takes a modality out of a sum over pairs.
+    """One number for every item: zero takes a modality out of a sum over pairs, one out of a product.
 
     Args:
         channels: width of the vectors.
+        value: the number.
     """
 
     like: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, value: float = 0.0) -> None:
         super().__init__()
         self.channels = channels
-        self.register_buffer("like", torch.zeros(()), persistent=False)
+        self.register_buffer("like", torch.tensor(value), persistent=False)
 
     def forward(self, num_items: int) -> Tensor:
-        """Return the zeros ``[N, C]``."""
-        return self.like.new_zeros(num_items, self.channels)
+        """Return the number ``[N, C]``."""
+        return self.like.repeat(num_items, self.channels)
 
 
 def word_weights(data: MultiModalHeteroData, modality: str, relation: str, slot: int, **options: Any) -> csr_matrix:
@@ -85,6 +86,45 @@ def word_weights(data: MultiModalHeteroData, modality: str, relation: str, slot:
     options = {"min_df": 2, "sublinear_tf": True, "token_pattern": _TOKEN, **options}
     weights = TfidfVectorizer(**options).fit([texts[i] for i in seen.tolist()])
     return weights.transform(texts)
+
+
+@dataclass(frozen=True)
+class WordCounts:
+    """Makes a count term of the words of artworks, and of the pairs of told slots and those to be predicted.
+
+    Words are those of the training and validation entries; the term counts them among the training entries alone.
+
+    Attributes:
+        relation: the relation.
+        targets: the slots to be predicted.
+        given: the slots whose items are told.
+        artwork: the slot of the artwork.
+        smoothing: as in :class:`~hyperlearn_pyg.nn.FeatureCounts`.
+        words: count words; or else pairs alone.
+    """
+
+    relation: str
+    targets: tuple[str, ...]
+    given: tuple[str, ...]
+    artwork: str = "artwork"
+    smoothing: float = 300.0
+    words: bool = True
+
+    def __call__(self, data: MultiModalHeteroData) -> dict[str, PairCounts]:
+        """Return the term, by the name of the relation."""
+        view = data.relation(self.relation)
+        slot, *rows = (view.modalities.index(m) for m in (self.artwork, *self.targets))
+        told = [view.modalities.index(m) for m in self.given]
+        pairs = sorted({(min(s, t), max(s, t)) for s in rows for t in told if s != t})
+        if not self.words:
+            return {self.relation: PairCounts(view.sizes, pairs)}
+        seen = view.index[slot][split_positions(data, self.relation, ("train", "val"))].unique()
+        texts = data[self.artwork][WORDS]
+        bags = CountVectorizer(token_pattern=_TOKEN).fit([texts[i] for i in seen.tolist()]).transform(texts).tocoo()
+        place = torch.from_numpy(np.stack([bags.row, bags.col])).long()
+        table = torch.sparse_coo_tensor(place, torch.from_numpy(bags.data).float(), bags.shape, check_invariants=True)
+        counts = FeatureCounts(view.sizes, slot, table, targets=rows, smoothing=self.smoothing, pairs=pairs)
+        return {self.relation: counts}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from hyperlearn_pyg.nn.conv import (
 from hyperlearn_pyg.nn.decoder import (
     CommonNeighbors,
     CPDecoder,
+    FeatureCounts,
     KruskalDecoder,
     LevelDecoder,
     PairCounts,
@@ -53,6 +54,7 @@ __all__ = [
     "CommonNeighbors",
     "DiffusionEncoder",
     "EmbeddingEncoder",
+    "FeatureCounts",
     "HGNNConv",
     "HGNNPConv",
     "HNHNConv",

@@ -9,7 +9,7 @@ from torch.nn import Module
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.errors import InputError
-from hyperlearn_pyg.nn import HyperLearn, ModelConfig
+from hyperlearn_pyg.nn import HyperLearn, ModelConfig, PairCounts
 from hyperlearn_pyg.nn.models.inputs import RelationSpec, learnt_relations
 from hyperlearn_pyg.nn.models.presets import model_config, resolve_preset
 from hyperlearn_pyg.ops.seeds import seeded
@@ -46,10 +46,11 @@ class Problem:
         relations: Sequence[str] | None,
         encoders: Callable[[MultiModalHeteroData, int], dict[str, Module]] | None,
         repeats: int,
+        counts: Callable[[MultiModalHeteroData], dict[str, PairCounts]] | None = None,
     ) -> None:
         self.load = (lambda seed: data) if isinstance(data, MultiModalHeteroData) else data
         self.preset, self.model, self.train = preset, model, train
-        self.relations, self.encoders, self.repeats = relations, encoders, repeats
+        self.relations, self.encoders, self.repeats, self.counts = relations, encoders, repeats, counts
         self._seed = TrainConfig().replace(**train).seed
         self._data: dict[int, MultiModalHeteroData] = {}
         self.model_config, self.train_config = self.configs({"model": {}, "train": {}})
@@ -94,8 +95,11 @@ class Problem:
         rank, preset = values.pop("rank"), values.pop("preset")
         data = self.data(repeat)
         own = None if self.encoders is None else self.encoders(data, rank)
+        terms = None if self.counts is None else self.counts(data)
         with seeded(self._seed + repeat):
-            built = HyperLearn.from_data(data, rank, preset, relations=self.relations, encoders=own, **values)
+            built = HyperLearn.from_data(
+                data, rank, preset, relations=self.relations, encoders=own, counts=terms, **values
+            )
         return built, train.replace(seed=self._seed + repeat, refit=False)
 
     def brief(self) -> dict[str, Any]:

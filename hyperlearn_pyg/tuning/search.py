@@ -14,7 +14,7 @@ from torch.nn import Module
 from hyperlearn_pyg._io import new_folders
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import DivergedError, InputError
-from hyperlearn_pyg.nn import HyperLearn, ModelConfig
+from hyperlearn_pyg.nn import HyperLearn, ModelConfig, PairCounts
 from hyperlearn_pyg.training import FitResult, TrainConfig, fit
 from hyperlearn_pyg.tuning.problem import Problem
 from hyperlearn_pyg.tuning.results import write_results
@@ -60,6 +60,7 @@ def tune(
     train: Mapping[str, Any] | None = None,
     relations: Sequence[str] | None = None,
     encoders: Callable[[MultiModalHeteroData, int], dict[str, Module]] | None = None,
+    counts: Callable[[MultiModalHeteroData], dict[str, PairCounts]] | None = None,
     trials: int | None = None,
     minutes: float | None = None,
     repeats: int = 1,
@@ -85,6 +86,7 @@ def tune(
         train: the same of ``TrainConfig``; its ``seed`` is that of the search and of the first repeat.
         relations: as in :meth:`HyperLearn.from_data`.
         encoders: makes encoders of some modalities from the data, given the rank.
+        counts: makes count terms of some relations from the data.
         trials: the number of finished trials to end with, those before a ``resume`` included; 30 where neither this
             nor ``minutes`` is given.
         minutes: the search ends after so many minutes; a trial under way then is given up, and begun again by
@@ -106,7 +108,7 @@ def tune(
     """
     check_budget(trials, minutes, repeats)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    problem = Problem(data, preset, dict(model or {}), dict(train or {}), relations, encoders, repeats)
+    problem = Problem(data, preset, dict(model or {}), dict(train or {}), relations, encoders, repeats, counts)
     chosen = space if isinstance(space, Space) else problem.space() if space is None else Space.from_dict(space)
     folder = None if out is None else Path(out)
     with new_folders(*([] if folder is None else [folder])):

@@ -12,7 +12,17 @@ from scipy.sparse import csr_matrix
 
 from hyperlearn_pyg import HyperLearn, MultiModalHeteroData
 from hyperlearn_pyg.experiments.measures import Attribution
-from hyperlearn_pyg.experiments.words import WORDS, NaiveBayes, Silent, WordBayes, WordEncoder, word_weights
+from hyperlearn_pyg.experiments.words import (
+    WORDS,
+    NaiveBayes,
+    Silent,
+    WordBayes,
+    WordCounts,
+    WordEncoder,
+    word_weights,
+)
+from hyperlearn_pyg.nn import FeatureCounts, PairCounts
+from hyperlearn_pyg.training import TrainConfig, fit
 
 
 def make_data(seed: int = 0, count: int = 30) -> MultiModalHeteroData:
@@ -104,3 +114,21 @@ def test_a_model_is_asked_what_it_was_trained_to_predict_alone() -> None:
     found = Attribution("made", "artist", k=(1,), prefix="who ").score(model, data, 0)
     assert found.keys() == {"who accuracy@1", "who mrr", "who count"}
     assert Silent(3)(5).tolist() == [[0.0] * 3] * 5
+    assert Silent(2, 1.0)(1).tolist() == [[1.0, 1.0]]
+
+
+def test_a_count_term_reads_no_words_of_the_test_and_learns_from_the_rest() -> None:
+    data, other = make_data(), make_data()
+    texts = list(data["artwork"][WORDS])
+    other["artwork"][WORDS] = [f"{t} secret" if i % 5 == 1 else t for i, t in enumerate(texts)]
+    make = WordCounts("made", ("artist",), ("class",))
+    first, second = (make(d)["made"] for d in (data, other))
+    assert isinstance(first, FeatureCounts)
+    assert first.pairs == ((1, 2),)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name])
+    model = HyperLearn.from_data(data, 2, "links", predict={"made": ["artist"]}, counts={"made": first})
+    fit(model, data, TrainConfig.from_preset("links", epochs=20, lr=0.1), progress=False)
+    assert first.feature_weight.item() > 0  # every other title names the artist
+    pairs = WordCounts("made", ("artist",), ("class",), words=False)(data)["made"]
+    assert type(pairs) is PairCounts

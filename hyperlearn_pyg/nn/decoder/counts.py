@@ -29,6 +29,7 @@ class PairCounts(Module):
 
     Args:
         sizes: number of items of each slot.
+        pairs: the pairs of slots that count, the smaller slot first; all where absent.
 
     Attributes:
         weight: the weight :math:`w` of each pair of slots, a parameter.
@@ -40,16 +41,22 @@ class PairCounts(Module):
     Shapes:
         * input: tuples ``[k, B]`` of item numbers
         * output: ``[B]``
+
+    Raises:
+        ValueError: one of ``pairs`` is no pair of slots, the smaller one first.
     """
 
     keys: Tensor
     counts: Tensor
     apart = False
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], pairs: Sequence[tuple[int, int]] | None = None) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
-        self.pairs = tuple(combinations(range(len(self.sizes)), 2))
+        every = tuple(combinations(range(len(self.sizes)), 2))
+        self.pairs = every if pairs is None else tuple((int(s), int(t)) for s, t in pairs)
+        if not set(self.pairs) <= set(every):
+            raise ValueError(f"'pairs' must be of {list(every)} (got {list(self.pairs)})")
         self._starts = [0]
         for s, t in self.pairs:
             self._starts.append(self._starts[-1] + self.sizes[s] * self.sizes[t])

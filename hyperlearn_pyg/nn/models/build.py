@@ -8,6 +8,7 @@ import torch
 from torch.nn import Module
 
 from hyperlearn_pyg.data import MultiModalHeteroData
+from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.decoder import (
     CommonNeighbors,
     CPDecoder,
@@ -166,12 +167,33 @@ def as_branch(
     )
 
 
-def make_decoders(relations: Mapping[str, RelationSpec], config: ModelConfig, seed: int) -> dict[str, KruskalDecoder]:
-    """Build the decoders of some relations; what is drawn for one hangs on the seed and its name alone."""
+def make_decoders(
+    relations: Mapping[str, RelationSpec],
+    config: ModelConfig,
+    seed: int,
+    counts: Mapping[str, PairCounts] | None = None,
+) -> dict[str, KruskalDecoder]:
+    """Build the decoders of some relations; what is drawn for one hangs on the seed and its name alone.
+
+    Raises:
+        ValueError: ``counts`` are of a relation that is unknown, has values or is of other sizes.
+        InputError: the loss is over all cells, which counts have no norm over.
+    """
+    counts = counts or {}
+    for name, term in counts.items():
+        if name not in relations or relations[name].has_value:
+            known = [n for n, spec in relations.items() if not spec.has_value]
+            raise ValueError(f"'counts': {name!r} is no 0/1 relation (those are {known}).{did_you_mean(name, known)}")
+        if term.sizes != tuple(relations[name].sizes):
+            raise ValueError(f"'counts' of {name!r} must be of sizes {relations[name].sizes} (got {term.sizes})")
+        if config.link_loss == "all_cells":
+            raise InputError("'counts': counts have no norm over all cells; choose another model.link_loss")
     out = {}
     for name, spec in relations.items():
         with seeded(name_seed(seed, f"decoder {name}")):
             out[name] = make_decoder(spec, config)
+        if name in counts:
+            out[name].counts = counts[name]
     return out
 
 

@@ -10,7 +10,7 @@ from torch_geometric.nn.module_dict import ModuleDict
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.errors import did_you_mean
-from hyperlearn_pyg.nn.decoder import KruskalDecoder
+from hyperlearn_pyg.nn.decoder import KruskalDecoder, PairCounts
 from hyperlearn_pyg.nn.models import build, step
 from hyperlearn_pyg.nn.models.branch import Branch
 from hyperlearn_pyg.nn.models.config import ModelConfig
@@ -93,6 +93,7 @@ class HyperLearn(Module):
         relations: Sequence[str] | None = None,
         encoders: Mapping[str, Module] | None = None,
         only: Collection[str] | None = None,
+        counts: Mapping[str, PairCounts] | None = None,
         **overrides: Any,
     ) -> HyperLearn:
         """Build a model for a data object: sizes, levels and start values are read from its training entries.
@@ -110,6 +111,7 @@ class HyperLearn(Module):
             encoders: your own encoder for some modalities; each must give ``[N, rank]``.
             only: build the encoders of these modalities alone, as other processes hold the rest: of those, ``data``
                 need hold no more than the number of items. All decoders are built.
+            counts: your own count terms of 0/1 relations, such as :class:`~hyperlearn_pyg.nn.FeatureCounts`, by name.
             **overrides: any value of :class:`~hyperlearn_pyg.nn.ModelConfig`.
 
         Raises:
@@ -132,7 +134,7 @@ class HyperLearn(Module):
                     raise ValueError(f"'{argument}': no modality {name!r} is in a relation.{did_you_mean(name, tied)}")
         seed, here = draw_seed(), [m for m in tied if only is None or m in only]
         made = {m: build.make_branch(data, m, specs, config, own.get(m), seed=seed) for m in here}
-        model = cls(made, build.make_decoders(specs, config, seed), specs, config, modalities=tied)
+        model = cls(made, build.make_decoders(specs, config, seed, counts), specs, config, modalities=tied)
         inputs = model.prepare(data, ("train",))
         build.start(model, inputs, 0)
         build.run_lazy(model, inputs, seed, here)
