@@ -139,7 +139,7 @@ _TRAIN: dict[str, Any] = {
     "lr": 0.01,
     "batch_size": 2048,
     "target_fraction": 0.3,
-    "epochs": 150,
+    "epochs": 200,
     "val_fraction": 0.0,
     "refit": False,
 }
