@@ -133,12 +133,13 @@ _MODEL: dict[str, Any] = {
     "decoder": "pairwise",
     "num_negatives": 300,
     "l2": 1e-2,
+    "common_neighbors": True,
 }
 _TRAIN: dict[str, Any] = {
     "lr": 0.01,
     "batch_size": 2048,
     "target_fraction": 0.3,
-    "epochs": 150,
+    "epochs": 200,
     "val_fraction": 0.0,
     "refit": False,
 }
@@ -152,6 +153,12 @@ EXPERIMENTS = (
         "pairs of users that are no friends before",
         rows=(
             Row(name="friends alone", model=_MODEL, train=_TRAIN, relations=("friends",)),
+            Row(
+                name="friends alone, without common neighbours",
+                model={**_MODEL, "common_neighbors": False},
+                train=_TRAIN,
+                relations=("friends",),
+            ),
             Row(
                 name="friends alone, without convolution",
                 model={**_MODEL, "encoder": "embedding"},

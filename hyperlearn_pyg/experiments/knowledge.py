@@ -66,7 +66,7 @@ def _experiment(name: str, own: dict[str, Any], epochs: int, figures: tuple[floa
 
 
 EXPERIMENTS = (
-    _experiment("JF17K-4", {"rank": 64, "n3": 4e-2}, 45, (0.810, 0.830, 0.810, 0.913)),
+    _experiment("JF17K-4", {"rank": 128, "n3": 4e-2}, 45, (0.810, 0.830, 0.810, 0.913)),
     _experiment("WikiPeople-3", {"rank": 64, "n3": 4e-2}, 30, (0.373, 0.390, 0.373, 0.588)),
-    _experiment("WikiPeople-4", {"rank": 64, "n3": 4e-2}, 30, (0.386, 0.400, 0.386, 0.596)),
+    _experiment("WikiPeople-4", {"rank": 128, "n3": 1e-1}, 30, (0.386, 0.400, 0.386, 0.596)),
 )
