@@ -137,7 +137,7 @@ EXPERIMENTS = (
             Target(metric="mrr", must=0.590, goal=0.610),
         ),
         seeds=3,
-        note=f"Artists of ten works and more, counted before the split. {_NOTE}",
+        note=f"Artists of ten works and more, counted before the split. Settings are those of the first row. {_NOTE}",
     ),
     Experiment(
         name="tate",
@@ -156,6 +156,7 @@ EXPERIMENTS = (
         measures=(*_attribution("artist", ("class",)), *_attribution("decade", ("class",), "decade ")),
         metrics=("mrr", "accuracy@1", "accuracy@5", "decade accuracy@1", "decade mrr"),
         seeds=3,
-        note=f"Must: above naive Bayes. Neither question is told the other's answer. {_NOTE}",
+        note=f"Must: above naive Bayes. Neither question is told the other's answer, nor is training but in the row "
+        f"that says so. {_NOTE}",
     ),
 )
