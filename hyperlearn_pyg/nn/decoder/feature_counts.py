@@ -80,7 +80,7 @@ class FeatureCounts(PairCounts):
         table = features.coalesce()
         row, feature = table.indices()
         self.register_buffer("features", feature.clone())
-        self.register_buffer("amounts", table.values().float())
+        self.register_buffer("amounts", table.values().to(self.weight.dtype))
         self.register_buffer("bounds", torch.searchsorted(row.contiguous(), torch.arange(features.size(0) + 1)))
         self.register_buffer("shares", torch.zeros(features.size(1)))
         self.register_buffer("sum_keys", torch.empty(0, dtype=torch.long))

@@ -127,6 +127,29 @@ def test_weights_learn_that_features_tell_the_item() -> None:
     assert slope.item() < 0
 
 
+@pytest.mark.parametrize("kind", ["logistic", "softmax"])
+def test_the_losses_of_parts_that_hold_their_own_rows_add_up(kind: str) -> None:
+    """As over ranks: each part has the rows that it names, and the numbers of their items."""
+    term, _, index = make(0, 7, 3)
+    decoder = CPDecoder(3, 2).double()
+    decoder.counts = term
+    rows = [torch.randn(n, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) for n in SIZES]
+    every = [torch.arange(n) for n in SIZES]
+    whole = candidate_loss(decoder, rows, index, every, kind=kind, mass=7.0, slots=[1, 2])
+    expected = torch.autograd.grad(whole, [term.feature_weight, term.weight])
+    total, found = 0.0, [torch.zeros_like(g) for g in expected]
+    for part in (slice(0, 3), slice(3, 3), slice(3, 7)):
+        own = [*(row[i] for row, i in zip(rows[:1], index[:1, part], strict=True)), *rows[1:]]
+        local = torch.cat([torch.arange(index[:, part].size(1))[None], index[1:, part]])
+        options = {"items": index[:, part], "candidate_items": every, "slots": [1, 2], "mass": 7.0}
+        loss = candidate_loss(decoder, own, local, every, kind=kind, **options)
+        grads = torch.autograd.grad(loss, [term.feature_weight, term.weight])
+        total, found = total + loss.item(), [a + b for a, b in zip(found, grads, strict=True)]
+    assert total == pytest.approx(whole.item())
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_what_does_not_fit_is_named() -> None:
     table = torch.ones(4, 2).to_sparse()
     with pytest.raises(ValueError, match="'features' must have shape"):
