@@ -281,12 +281,18 @@ class CheckpointWriter:
         return receipts
 
 
-def load(directory: str | os.PathLike[str], names: Iterable[str] | None = None) -> Checkpoint:
+def load(
+    directory: str | os.PathLike[str],
+    names: Iterable[str] | None = None,
+    *,
+    optimizer_of: Iterable[str] | None = None,
+) -> Checkpoint:
     """Read one checkpoint, whoever wrote it, after checking the files that are read.
 
     Args:
         directory: of the checkpoint.
         names: the tensors to read; None reads all. Only the parts that hold them are opened.
+        optimizer_of: the names whose optimizer state is read, as far as it was saved; ``names`` where absent.
 
     Raises:
         InputError: it is not committed, a file is damaged, missing or of another save (the file is named), or it holds
@@ -294,7 +300,7 @@ def load(directory: str | os.PathLike[str], names: Iterable[str] | None = None) 
     """
     directory = Path(directory)
     manifest = disk.read_manifest(directory)
-    return _read(directory, manifest, names, lambda parts: disk.check_files(directory, manifest, parts))
+    return _read(directory, manifest, names, lambda parts: disk.check_files(directory, manifest, parts), optimizer_of)
 
 
 def load_latest(folder: str | os.PathLike[str], names: Iterable[str] | None = None) -> Checkpoint | None:
@@ -363,6 +369,7 @@ def _read(
     manifest: Mapping[str, Any],
     names: Iterable[str] | None,
     check: Callable[[Iterable[str]], None] = lambda parts: None,
+    optimizer_of: Iterable[str] | None = None,
 ) -> Checkpoint:
     where = disk.holders(manifest["files"], "tensors")
     asked = list(where) if names is None else list(dict.fromkeys(names))
@@ -371,7 +378,8 @@ def _read(
             raise InputError(f"'{directory}' holds no tensor {name!r}.{did_you_mean(name, where)}")
     wanted = set(asked)
     state_where = disk.holders(manifest["files"], "optimizer")
-    chosen = set(state_where) if names is None else wanted & set(state_where)
+    chosen = set(state_where) if names is None and optimizer_of is None else set(optimizer_of or wanted)
+    chosen &= set(state_where)
     parts = {where[name] for name in wanted} | {state_where[name] for name in chosen}
     parts = set(manifest["files"]) if names is None else parts
     check(sorted(parts))

@@ -187,7 +187,7 @@ def test_alone_it_is_plain_training() -> None:
     assert list(found) == list(stack.state_dict())
     assert resist.comm_stats.total == 0
     build().load_state_dict(found)
-    with pytest.raises(InputError, match="make a new one from a stack that has values"):
+    with pytest.raises(InputError, match="cannot begin anew without a model that has values"):
         resist.restart()
     resist = ResIST(stack)
     with torch.no_grad():
