@@ -94,7 +94,11 @@ def fit(
     writing = nullcontext() if folder is None else parallel.writer(folder / STATE_FOLDER)
     # the writer is left first: a Ctrl-C while the last state is being written must not cut it short
     with Progress(enabled=progress and parallel.rank == 0) as bar, Interrupt() as interrupt, writing as writer:
-        result = trainer.run(bar, interrupt, writer, events, callback)
+        try:
+            result = trainer.run(bar, interrupt, writer, events, callback)
+        except BaseException:
+            parallel.abandon()
+            raise
     if events is not None:
         events.close()
     return result
@@ -139,11 +143,15 @@ class _Trainer:
             inputs = self.model.prepare(self.data, PHASES[at.phase])
             bar.start("refit" if at.phase else "select", self._last_epoch(), at.epoch)
             while at.epoch < self._last_epoch() and not self._asked_to_stop(interrupt):
+                if self.parallel.part(self.average):
+                    self.optimizer = self._make_optimizer()
                 if self._run_epoch(inputs, interrupt):
                     result.seconds = time.perf_counter() - clock
-                    scored, saved = self.parallel.meet(at.epoch, self._last_epoch(), self.average.values())
-                    self._end_epoch(inputs, bar, events, scored)
-                    if saved:
+                    met = self.parallel.meet(at.epoch, self._last_epoch(), self.average)
+                    if met.anew:
+                        self.optimizer = self._make_optimizer()
+                    self._end_epoch(inputs, bar, events, met.scored)
+                    if met.saved:
                         self._save(writer)
                     if callback is not None:
                         callback(result)
@@ -171,12 +179,16 @@ class _Trainer:
         if phase:
             self.model.load_state_dict(self.initial)
         self.model.start(self.data, splits=PHASES[phase])
+        self.optimizer = self._make_optimizer()
+        averaged = self.model.named_parameters() if self.config.ema else ()
+        self.average: dict[str, Tensor] = {name: p.detach().clone() for name, p in averaged}
+        self.parallel.begin(self.optimizer, self._last_epoch())
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
         config, parameters = self.config, list(self.model.parameters())
-        self.optimizer = torch.optim.Adam(
+        return torch.optim.Adam(
             [{"params": parameters}], lr=config.lr, weight_decay=config.weight_decay, fused=True
         )  # one pass over each table, without temporaries
-        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()} if config.ema else {}
-        self.parallel.begin(self.optimizer, self._last_epoch())
 
     def _last_epoch(self) -> int:
         if self.at.phase == 1:
@@ -217,7 +229,7 @@ class _Trainer:
                 torch.manual_seed(seed)
                 generator = torch.Generator().manual_seed(seed)
                 with torch.autocast(compute.type, torch.bfloat16, enabled=self.autocast):
-                    loss = self.model.loss(inputs, batch, keep=keep, generator=generator)
+                    loss = self.parallel.loss(self.model, inputs, batch, number, keep=keep, generator=generator)
                 self.optimizer.zero_grad()
                 loss.backward()
         except NonFiniteError as error:  # of several ranks: it names the modality
@@ -336,7 +348,7 @@ class _Trainer:
             raise of_another_model(self.out, error) from error
         self.at, self.best, self.initial = saved.position, saved.best, saved.initial
         self.average = {name: mean.to(self.device) for name, mean in saved.average.items()}
-        self.parallel.restore(self.at.strategy, self._last_epoch())
+        self.parallel.restore(self.at.strategy, self.at.epoch, self._last_epoch())
 
 
 def held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHeteroData:
