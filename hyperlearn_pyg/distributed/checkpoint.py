@@ -30,7 +30,7 @@ from typing_extensions import Self
 
 from hyperlearn_pyg._io import load_torch
 from hyperlearn_pyg.distributed import _checkpoint_files as disk
-from hyperlearn_pyg.distributed._plain import check_json, to_plain
+from hyperlearn_pyg.distributed._plain import check_json, check_tensors, to_plain
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
 __all__ = [
@@ -187,7 +187,7 @@ class CheckpointWriter:
             extra = dict(extra or {})
             check_json(extra, "'extra'")
             content = {
-                "tensors": to_plain(_tensors(tensors), "'tensors'", copy=self.asynchronous),
+                "tensors": to_plain(check_tensors(tensors), "'tensors'", copy=self.asynchronous),
                 "optimizer": to_plain(optimizer or {}, "'optimizer'", copy=self.asynchronous),
             }
             directory = self._directory(step, directory)
@@ -282,10 +282,7 @@ class CheckpointWriter:
 
 
 def load(
-    directory: str | os.PathLike[str],
-    names: Iterable[str] | None = None,
-    *,
-    optimizer_of: Iterable[str] | None = None,
+    directory: str | os.PathLike[str], names: Iterable[str] | None = None, *, optimizer_of: Iterable[str] | None = None
 ) -> Checkpoint:
     """Read one checkpoint, whoever wrote it, after checking the files that are read.
 
@@ -378,8 +375,8 @@ def _read(
             raise InputError(f"'{directory}' holds no tensor {name!r}.{did_you_mean(name, where)}")
     wanted = set(asked)
     state_where = disk.holders(manifest["files"], "optimizer")
-    chosen = set(state_where) if names is None and optimizer_of is None else set(optimizer_of or wanted)
-    chosen &= set(state_where)
+    every = state_where if names is None else wanted
+    chosen = set(every if optimizer_of is None else optimizer_of) & set(state_where)
     parts = {where[name] for name in wanted} | {state_where[name] for name in chosen}
     parts = set(manifest["files"]) if names is None else parts
     check(sorted(parts))
@@ -394,13 +391,6 @@ def _read(
     return Checkpoint(
         directory, manifest["step"], {name: tensors[name] for name in asked}, optimizer, manifest["extra"]
     )
-
-
-def _tensors(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(f"'tensors' must hold tensors, got {name!r}: {value!r}; other values belong to 'extra'")
-    return tensors
 
 
 def _whole(name: str, value: int, least: int) -> int:

@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg._optional import require
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.distributed import ModalityParallel
@@ -23,7 +22,7 @@ from hyperlearn_pyg.nn.models.hyperlearn import KNOWN, HyperLearn
 from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
 from hyperlearn_pyg.training.parallel import Parallel, Trainable, Writer
-from hyperlearn_pyg.training.progress import Interrupt, Progress
+from hyperlearn_pyg.training.progress import Interrupt, Progress, events_of
 from hyperlearn_pyg.training.spread import parallel_of
 from hyperlearn_pyg.training.state import (
     STATE_FOLDER,
@@ -87,7 +86,7 @@ def fit(
     if folder is not None and not resume:
         folder.mkdir(parents=True, exist_ok=True)
     parallel = parallel_of(model, config)
-    events = _events(folder, parallel.rank) if tensorboard else None
+    events = events_of(folder, parallel.rank) if tensorboard else None
     trainer = _Trainer(cast(Trainable, model), data, config, parallel, folder)
     if resume:
         trainer.resume()
@@ -388,14 +387,3 @@ def _score(metrics: Mapping[str, Mapping[str, float]], data: MultiModalHeteroDat
 
 def _snapshot(model: Trainable) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def _events(out: Path | None, rank: int) -> Any:
-    if out is None:
-        raise InputError("'tensorboard' needs 'out': name a directory for the events")
-    require("tensorboard")
-    if rank:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(out))
