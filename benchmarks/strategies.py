@@ -130,6 +130,7 @@ METHODS: dict[str, Method] = {
         {"local_epochs": (2, 5, 10)},
     ),
     "gradient push": Method(gradient_push, {"rate": 1.67}, RATES, {"l2": 0.1}),
+    "gradient push, overlap": Method(gradient_push, {"overlap": True, "rate": 1.67}, {}, {"overlap": True, "l2": 0.1}),
     "codistillation of outputs": Method(
         codistillation, {"alpha": 0.3, "every": 2}, {"alpha": (0.3, 1.0, 3.0, 10.0), "every": (2, 10)}
     ),
@@ -246,8 +247,8 @@ One setting for all: {", ".join(f"{key} {value:g}" for key, value in COMMON.item
 validation nodes of splits {TUNED_ON[0]} and {TUNED_ON[1]} of co-citation Cora with 4 workers
 (``--tune --on co-citation --optimizer sgd``), those of co-learning and codistillation by the mean over both ways to
 deal, others by whole classes, and taken for both ways, all numbers of workers and both hypergraphs. Local epochs and
-epsilon of co-learning were chosen before its rate, at rate 1, among 2, 5, 10 and 0.01, 0.05. All-reduce and local only
-take the rate of plain averaging and of one worker.
+epsilon of co-learning were chosen before its rate, at rate 1, among 2, 5, 10 and 0.01, 0.05. All-reduce, overlap
+and local only take the rate of plain averaging, of gradient push and of one worker.
 """
 USERS = f"""
 Test RMSE of split u1 of MovieLens-100K, mean ± sample deviation over seeds {SPLITS[0]} to {SPLITS[-1]}. The users are
