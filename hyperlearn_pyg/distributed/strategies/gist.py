@@ -108,6 +108,8 @@ class GIST(Parted):
                 raise InputError("'device' is for a model without values: move the model with .to(...)")
             self.model, self._model = skeleton(model), weakref.ref(model)
             axes = getattr(model, "channel_axes", None)
+            if axes is None and not args and not kwargs:
+                raise InputError("'args' must be an example of what the model's forward takes (got nothing)")
             self.plan: ChannelPlan = trace(self.model, args, kwargs) if axes is None else described(self.model, axes)
             for hidden in self.plan.dealt:
                 hidden.units(self.world_size)

@@ -105,3 +105,8 @@ class Own(Module):
 def test_words_that_do_not_fit_are_refused(axes: dict[str, str], text: str) -> None:
     with pytest.raises(InputError, match=text):
         GIST(Own(axes))
+
+
+def test_a_model_that_says_nothing_needs_an_example() -> None:
+    with pytest.raises(InputError, match="'args' must be an example"):
+        GIST(Linear(4, 6))
