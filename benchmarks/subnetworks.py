@@ -7,20 +7,19 @@ Run: ``python benchmarks/subnetworks.py``.
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from _ranks import World
-from harness import RESULTS, Row, environment, markdown_table, print_table, spread, write_results
+from _workers import SPLITS, TUNED_ON, VALIDATION, parser_of, part_of, run
+from _workers import Method as Plain
+from harness import Row, spread
 from node_classification import Task, drop_words, load
 from torch import Tensor
 
@@ -29,9 +28,6 @@ from hyperlearn_pyg.nn import HGNNConv, ResidualHypergraphStack
 
 COMMON = {"lr": 0.01, "weight_decay": 5e-4, "dropout": 0.5, "steps": 100}
 WIDTH, STACK_WIDTH, BLOCKS = 128, 64, 9
-VALIDATION = 300  # nodes drawn from those without a training label
-#: Splits that results are of, and splits that options were chosen on.
-SPLITS, TUNED_ON = range(5), (8, 9)
 COLUMNS = ("data", "method", "workers", "test accuracy", "validation", "steps a worker", "parameters", "MB sent", "s*")
 STEPS = int(COMMON["steps"])
 
@@ -118,31 +114,23 @@ def resist(job: Job, net: torch.nn.Module) -> None:
 
 
 @dataclass(frozen=True)
-class Method:
-    """How which net is trained, with the options that were chosen, and those that they were chosen among."""
+class Method(Plain):
+    """A method, with the net that it trains: made from the numbers of words and of classes."""
 
-    make: Callable[[int, int], torch.nn.Module]
-    train: Callable[[Job, torch.nn.Module], None]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-
-    def choices(self) -> Iterator[dict[str, Any]]:
-        """Yield all options of the grid."""
-        for values in itertools.product(*self.grid.values()):
-            yield {**self.options, **dict(zip(self.grid, values, strict=True))}
+    make: Callable[[int, int], torch.nn.Module] = Net
 
 
 GRID = {"local_steps": (5, 10, 25)}
 METHODS: dict[str, Method] = {
-    f"wide net, {WIDTH} channels": Method(Net, alone),
-    "GIST, steps divided by workers": Method(Net, gist, {"local_steps": 5, "divided": True}, GRID),
-    "GIST, as many steps": Method(Net, gist, {"local_steps": 5, "divided": False}, GRID),
-    f"deep stack, {BLOCKS} blocks": Method(stack, alone),
+    f"wide net, {WIDTH} channels": Method(alone),
+    "GIST, steps divided by workers": Method(gist, {"local_steps": 5, "divided": True}, GRID),
+    "GIST, as many steps": Method(gist, {"local_steps": 5, "divided": False}, GRID),
+    f"deep stack, {BLOCKS} blocks": Method(alone, make=stack),
     "ResIST, as many steps": Method(
-        stack,
         resist,
         {"local_steps": 25, "divided": False, "min_blocks": 4},
         {"local_steps": (5, 25), "min_blocks": (1, 4)},
+        make=stack,
     ),
 }
 
@@ -172,10 +160,7 @@ def accuracy(net: torch.nn.Module, task: Task, split: int, part: str) -> float:
     net.eval()
     with torch.no_grad():
         right = net(task.x, task.hyperedge_index).argmax(1) == task.y
-    rest = task.test[split].nonzero().flatten()
-    order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(split))
-    chosen = order[:VALIDATION] if part == "validation" else order[VALIDATION:]
-    return 100 * float(right[rest[chosen]].double().mean())
+    return 100 * float(right[part_of(task, split, part)].double().mean())
 
 
 def measure(
@@ -193,7 +178,7 @@ def measure(
 def tune(world: World, size: int, data: str, only: Sequence[str]) -> None:
     """Print the validation accuracy of every option, on splits that no result is of."""
     for name, method in METHODS.items():
-        if (only and name not in only) or not method.grid:
+        if (only and name not in only) or not method.grid or size == 1:
             continue
         for options in method.choices():
             runs = [measure(world, name, options, data, split, test=False) for split in TUNED_ON]
@@ -250,38 +235,16 @@ two layers do better on these data (``node_classification.py``). Options:
 """
 
 
+def report(rows: list[Row]) -> tuple[str, Sequence[str], list[list[str]], str, Mapping[str, Any]]:
+    """See :func:`_workers.run`."""
+    lines = [cells(row) for row in sorted(rows, key=lambda row: (row.extra["data"], list(METHODS).index(row.model)))]
+    return "Networks trained in parts", COLUMNS, lines, NOTE, COMMON
+
+
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = os.environ.get("HYPERLEARN_DATA", "../shared/data")
-    parser.add_argument("--data", type=Path, default=Path(data), help="folder with hypergcn")
-    parser.add_argument("--workers", type=int, nargs="+", default=[2, 4], help="numbers of workers")
-    parser.add_argument("--on", nargs="+", default=["co-authorship", "co-citation"], help="hypergraphs")
-    parser.add_argument("--only", nargs="+", default=[], choices=METHODS, help="methods; all where absent")
-    parser.add_argument("--tune", action="store_true", help="print the choice of the options, and score no test node")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks/results; none if quick)")
-    parser.add_argument("--quick", action="store_true", help="one split alone: the numbers mean nothing")
-    args = parser.parse_args(arguments)
-    began, place, rows = time.perf_counter(), environment(), []
-    for size in ([] if args.tune else [1]) + args.workers:
-        with World(size, Worker, args.data) as world:
-            for name in args.on:
-                if args.tune:
-                    tune(world, size, name, args.only)
-                else:
-                    rows += rows_of(world, size, name, SPLITS[:1] if args.quick else SPLITS, args.only)
-    if args.tune:
-        return rows
-    lines = [cells(row) for row in sorted(rows, key=lambda row: (row.extra["data"], list(METHODS).index(row.model)))]
-    print_table("Networks trained in parts", COLUMNS, lines)
-    folder = args.out or (None if args.quick else RESULTS)
-    if folder is not None:
-        seconds = time.perf_counter() - began
-        note = f"{markdown_table(COLUMNS, lines)}{NOTE}\nThe whole run took {seconds / 60:.1f} minutes.\n"
-        payload = {"settings": COMMON, "seconds": seconds, "rows": rows}
-        for path in write_results("subnetworks", payload, note, place=place, folder=folder):
-            print(path)
-    return rows
+    args = parser_of(__doc__, list(METHODS), "subnetworks", ["co-authorship", "co-citation"]).parse_args(arguments)
+    return run(args, Worker, lambda size: args.on, tune, rows_of, report)
 
 
 if __name__ == "__main__":

@@ -187,7 +187,9 @@ def fit_command(
     ] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(help=f"Under torchrun: train replicas of the whole model, brought together by {_STRATEGIES}."),
+        typer.Option(
+            help=f"Under torchrun: train replicas, or parts, of the whole model, by {_STRATEGIES}; 'none' ends that."
+        ),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Under torchrun: seconds that a rank is waited for; 600 if left out.", min=1)

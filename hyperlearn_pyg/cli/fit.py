@@ -21,6 +21,7 @@ from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.distributed import ModalityParallel
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.nn import HyperLearn
+from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.report import write_report
 from hyperlearn_pyg.training import FitResult, TrainConfig, evaluate, fit, floors, linear_probe
 from hyperlearn_pyg.training.run import MODEL_FILE, Run, item_texts, save_embeddings, save_json, save_model, versions
@@ -55,11 +56,15 @@ def _free_name(out: Path) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def build(source: Source, only: Collection[str] | None = None) -> tuple[HyperLearn, TrainConfig]:
-    """Make the model (``only`` some of its encoders) and the trainer's config: the preset with the source's values."""
+def build(source: Source, only: Collection[str] | None = None, *, replica: int = 0) -> tuple[HyperLearn, TrainConfig]:
+    """Make the model (``only`` some of its encoders) and the trainer's config: the preset with the source's values.
+
+    Other replicas than the first start from parameters of their own.
+    """
     values = dict(source.model)
     preset = values.pop("preset", "default")
-    torch.manual_seed(source.train.get("seed", 0))
+    seed = source.train.get("seed", 0)
+    torch.manual_seed(derive_seed(seed, replica) if replica else seed)
     try:
         model = HyperLearn.from_data(source.data, values.pop("rank", None), preset, only=only, **values)
     except InputError:

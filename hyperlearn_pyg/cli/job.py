@@ -24,6 +24,7 @@ from hyperlearn_pyg.errors import InputError, ModalityError
 from hyperlearn_pyg.nn import HyperLearn
 from hyperlearn_pyg.training import FitResult, TrainConfig
 from hyperlearn_pyg.training.parallel import pick_device
+from hyperlearn_pyg.training.parts import check_strategy
 from hyperlearn_pyg.training.state import STATE_FOLDER, has_state
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ def _run(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
     loaded = _in_turn(launch, job.load)
     for note in loaded.notes if launch.first else ():
         job.say("note:", note)
-    if loaded.train.get("strategy") is not None and (launch.world_size > 1 or job.devices):
+    if loaded.train.get("strategy") not in (None, "none") and (launch.world_size > 1 or job.devices):
         return _replicas(job, launch, loaded)
     if launch.world_size == 1 and not job.devices:
         model, config = build(loaded)
@@ -131,7 +132,14 @@ def _replicas(job: Job, launch: Launch, loaded: Source) -> tuple[FitResult, dict
             )
     own = _on_all(launch, lambda: str(pick_device(launch.device(loaded.train.get("device", "auto")))))
     loaded = replace(loaded, train={**loaded.train, "device": own})
-    model, config = _on_all(launch, lambda: build(loaded))
+
+    def make() -> tuple[HyperLearn, TrainConfig]:
+        apart = loaded.train["strategy"] == "codistillation"
+        model, config = build(loaded, replica=launch.rank if apart else 0)
+        check_strategy(model, config)
+        return model, config
+
+    model, config = _on_all(launch, make)
     if launch.first:
         job.say(repr(model))
         job.say(f"{launch.world_size} replicas, {config.strategy}")

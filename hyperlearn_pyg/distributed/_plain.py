@@ -50,3 +50,11 @@ def _tensor(value: Tensor, copy: bool) -> Tensor:
         return value.to("cpu", copy=copy)
     part = value.untyped_storage().nbytes() != value.numel() * value.element_size()
     return value.to("cpu", copy=copy or part)
+
+
+def check_tensors(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return what is to be saved as tensors, which all of it must be."""
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"'tensors' must hold tensors, got {name!r}: {value!r}; other values belong to 'extra'")
+    return tensors

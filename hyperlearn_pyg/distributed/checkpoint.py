@@ -30,7 +30,7 @@ from typing_extensions import Self
 
 from hyperlearn_pyg._io import load_torch
 from hyperlearn_pyg.distributed import _checkpoint_files as disk
-from hyperlearn_pyg.distributed._plain import check_json, to_plain
+from hyperlearn_pyg.distributed._plain import check_json, check_tensors, to_plain
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
 __all__ = [
@@ -187,7 +187,7 @@ class CheckpointWriter:
             extra = dict(extra or {})
             check_json(extra, "'extra'")
             content = {
-                "tensors": to_plain(_tensors(tensors), "'tensors'", copy=self.asynchronous),
+                "tensors": to_plain(check_tensors(tensors), "'tensors'", copy=self.asynchronous),
                 "optimizer": to_plain(optimizer or {}, "'optimizer'", copy=self.asynchronous),
             }
             directory = self._directory(step, directory)
@@ -281,12 +281,15 @@ class CheckpointWriter:
         return receipts
 
 
-def load(directory: str | os.PathLike[str], names: Iterable[str] | None = None) -> Checkpoint:
+def load(
+    directory: str | os.PathLike[str], names: Iterable[str] | None = None, *, optimizer_of: Iterable[str] | None = None
+) -> Checkpoint:
     """Read one checkpoint, whoever wrote it, after checking the files that are read.
 
     Args:
         directory: of the checkpoint.
         names: the tensors to read; None reads all. Only the parts that hold them are opened.
+        optimizer_of: the names whose optimizer state is read, as far as it was saved; ``names`` where absent.
 
     Raises:
         InputError: it is not committed, a file is damaged, missing or of another save (the file is named), or it holds
@@ -294,7 +297,7 @@ def load(directory: str | os.PathLike[str], names: Iterable[str] | None = None) 
     """
     directory = Path(directory)
     manifest = disk.read_manifest(directory)
-    return _read(directory, manifest, names, lambda parts: disk.check_files(directory, manifest, parts))
+    return _read(directory, manifest, names, lambda parts: disk.check_files(directory, manifest, parts), optimizer_of)
 
 
 def load_latest(folder: str | os.PathLike[str], names: Iterable[str] | None = None) -> Checkpoint | None:
@@ -363,6 +366,7 @@ def _read(
     manifest: Mapping[str, Any],
     names: Iterable[str] | None,
     check: Callable[[Iterable[str]], None] = lambda parts: None,
+    optimizer_of: Iterable[str] | None = None,
 ) -> Checkpoint:
     where = disk.holders(manifest["files"], "tensors")
     asked = list(where) if names is None else list(dict.fromkeys(names))
@@ -371,7 +375,8 @@ def _read(
             raise InputError(f"'{directory}' holds no tensor {name!r}.{did_you_mean(name, where)}")
     wanted = set(asked)
     state_where = disk.holders(manifest["files"], "optimizer")
-    chosen = set(state_where) if names is None else wanted & set(state_where)
+    every = state_where if names is None else wanted
+    chosen = set(every if optimizer_of is None else optimizer_of) & set(state_where)
     parts = {where[name] for name in wanted} | {state_where[name] for name in chosen}
     parts = set(manifest["files"]) if names is None else parts
     check(sorted(parts))
@@ -386,13 +391,6 @@ def _read(
     return Checkpoint(
         directory, manifest["step"], {name: tensors[name] for name in asked}, optimizer, manifest["extra"]
     )
-
-
-def _tensors(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(f"'tensors' must hold tensors, got {name!r}: {value!r}; other values belong to 'extra'")
-    return tensors
 
 
 def _whole(name: str, value: int, least: int) -> int:

@@ -43,7 +43,7 @@ from hyperlearn_pyg.nn.losses import (
     sampled_loss,
     with_batch_items,
 )
-from hyperlearn_pyg.nn.models import Branch, HyperLearn, ModelConfig, ResidualHypergraphStack
+from hyperlearn_pyg.nn.models import Branch, HyperLearn, ModelConfig, ResidualEncoder, ResidualHypergraphStack
 
 __all__ = [
     "AllDeepSetsConv",
@@ -69,6 +69,7 @@ __all__ = [
     "PairwiseDecoder",
     "PartnerEncoder",
     "RelationEncoder",
+    "ResidualEncoder",
     "ResidualHypergraphStack",
     "TuckerDecoder",
     "UniGATConv",

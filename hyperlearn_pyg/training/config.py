@@ -9,8 +9,8 @@ from hyperlearn_pyg.errors import InputError, did_you_mean
 from hyperlearn_pyg.nn.models.config import check_keys
 from hyperlearn_pyg.nn.models.presets import training_values
 
-#: Strategies that ``fit`` knows; :mod:`hyperlearn_pyg.distributed.strategies` has more, for loops of one's own.
-STRATEGIES = ("co-learning", "gradient-push")
+#: Strategies that ``fit`` knows; see :mod:`hyperlearn_pyg.distributed.strategies`.
+STRATEGIES = ("co-learning", "gradient-push", "codistillation", "gist", "resist")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,12 @@ class TrainConfig:
         device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
         amp: bfloat16 autocast: ``"auto"`` (on CUDA), ``"on"`` or ``"off"``.
         checkpoint_every: epochs between two saved training states, where an output directory is given.
-        strategy: how replicas on several ranks are brought together: ``"co-learning"`` or ``"gradient-push"``, see
-            :mod:`hyperlearn_pyg.distributed.strategies`. Each rank then has a whole model and its share of the targets
-            of each step; replicas are evaluated and saved where they are alike: at the end of a round, or, with
-            gradient push, every ``eval_every`` and ``checkpoint_every`` epochs. None, or one process: no replicas.
+        strategy: how several ranks train replicas, or parts, of a whole model: ``"co-learning"``,
+            ``"gradient-push"``, ``"codistillation"``, ``"gist"`` (encoders ``"relation"`` and ``"hypergraph_conv"``) or
+            ``"resist"`` (encoder ``"residual"``), see :mod:`hyperlearn_pyg.distributed.strategies`. Each rank has its
+            share of the targets of each step. They meet, are evaluated and saved at the end of a round of co-learning,
+            and else every ``eval_every`` and ``checkpoint_every`` epochs, which with GIST and ResIST is a round. None
+            or ``"none"``, or one process: one model.
     """
 
     epochs: int = 100
@@ -100,9 +102,11 @@ class TrainConfig:
             )
         if self.val_metric not in ("auc", "mrr"):
             raise InputError(f"train.val_metric: expected 'auc' or 'mrr' (got {self.val_metric!r})")
+        if self.strategy == "none":
+            object.__setattr__(self, "strategy", None)
         if self.strategy is not None and self.strategy not in STRATEGIES:
             raise InputError(
-                f"train.strategy: expected one of {list(STRATEGIES)} (got {self.strategy!r})"
+                f"train.strategy: expected one of {[*STRATEGIES, 'none']} (got {self.strategy!r})"
                 + did_you_mean(str(self.strategy), STRATEGIES)
             )
         if self.amp not in ("auto", "on", "off"):

@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from hyperlearn_pyg._optional import require
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.data.splits import split_positions
 from hyperlearn_pyg.distributed import ModalityParallel
@@ -23,7 +22,7 @@ from hyperlearn_pyg.nn.models.hyperlearn import KNOWN, HyperLearn
 from hyperlearn_pyg.ops.seeds import derive_seed
 from hyperlearn_pyg.training.config import TrainConfig
 from hyperlearn_pyg.training.parallel import Parallel, Trainable, Writer
-from hyperlearn_pyg.training.progress import Interrupt, Progress
+from hyperlearn_pyg.training.progress import Interrupt, Progress, events_of
 from hyperlearn_pyg.training.spread import parallel_of
 from hyperlearn_pyg.training.state import (
     STATE_FOLDER,
@@ -87,14 +86,18 @@ def fit(
     if folder is not None and not resume:
         folder.mkdir(parents=True, exist_ok=True)
     parallel = parallel_of(model, config)
-    events = _events(folder, parallel.rank) if tensorboard else None
+    events = events_of(folder, parallel.rank) if tensorboard else None
     trainer = _Trainer(cast(Trainable, model), data, config, parallel, folder)
     if resume:
         trainer.resume()
     writing = nullcontext() if folder is None else parallel.writer(folder / STATE_FOLDER)
     # the writer is left first: a Ctrl-C while the last state is being written must not cut it short
     with Progress(enabled=progress and parallel.rank == 0) as bar, Interrupt() as interrupt, writing as writer:
-        result = trainer.run(bar, interrupt, writer, events, callback)
+        try:
+            result = trainer.run(bar, interrupt, writer, events, callback)
+        except BaseException:
+            parallel.abandon()
+            raise
     if events is not None:
         events.close()
     return result
@@ -139,11 +142,15 @@ class _Trainer:
             inputs = self.model.prepare(self.data, PHASES[at.phase])
             bar.start("refit" if at.phase else "select", self._last_epoch(), at.epoch)
             while at.epoch < self._last_epoch() and not self._asked_to_stop(interrupt):
+                if self.parallel.part(self.average):
+                    self.optimizer = self._make_optimizer()
                 if self._run_epoch(inputs, interrupt):
                     result.seconds = time.perf_counter() - clock
-                    scored, saved = self.parallel.meet(at.epoch, self._last_epoch(), self.average.values())
-                    self._end_epoch(inputs, bar, events, scored)
-                    if saved:
+                    met = self.parallel.meet(at.epoch, self._last_epoch(), self.average)
+                    if met.anew:
+                        self.optimizer = self._make_optimizer()
+                    self._end_epoch(inputs, bar, events, met.scored)
+                    if met.saved:
                         self._save(writer)
                     if callback is not None:
                         callback(result)
@@ -171,12 +178,16 @@ class _Trainer:
         if phase:
             self.model.load_state_dict(self.initial)
         self.model.start(self.data, splits=PHASES[phase])
+        self.optimizer = self._make_optimizer()
+        averaged = self.model.named_parameters() if self.config.ema else ()
+        self.average: dict[str, Tensor] = {name: p.detach().clone() for name, p in averaged}
+        self.parallel.begin(self.optimizer, self._last_epoch())
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
         config, parameters = self.config, list(self.model.parameters())
-        self.optimizer = torch.optim.Adam(
+        return torch.optim.Adam(
             [{"params": parameters}], lr=config.lr, weight_decay=config.weight_decay, fused=True
         )  # one pass over each table, without temporaries
-        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()} if config.ema else {}
-        self.parallel.begin(self.optimizer, self._last_epoch())
 
     def _last_epoch(self) -> int:
         if self.at.phase == 1:
@@ -217,7 +228,7 @@ class _Trainer:
                 torch.manual_seed(seed)
                 generator = torch.Generator().manual_seed(seed)
                 with torch.autocast(compute.type, torch.bfloat16, enabled=self.autocast):
-                    loss = self.model.loss(inputs, batch, keep=keep, generator=generator)
+                    loss = self.parallel.loss(self.model, inputs, batch, number, keep=keep, generator=generator)
                 self.optimizer.zero_grad()
                 loss.backward()
         except NonFiniteError as error:  # of several ranks: it names the modality
@@ -336,7 +347,7 @@ class _Trainer:
             raise of_another_model(self.out, error) from error
         self.at, self.best, self.initial = saved.position, saved.best, saved.initial
         self.average = {name: mean.to(self.device) for name, mean in saved.average.items()}
-        self.parallel.restore(self.at.strategy, self._last_epoch())
+        self.parallel.restore(self.at.strategy, self.at.epoch, self._last_epoch())
 
 
 def held_out(data: MultiModalHeteroData, config: TrainConfig) -> MultiModalHeteroData:
@@ -376,14 +387,3 @@ def _score(metrics: Mapping[str, Mapping[str, float]], data: MultiModalHeteroDat
 
 def _snapshot(model: Trainable) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def _events(out: Path | None, rank: int) -> Any:
-    if out is None:
-        raise InputError("'tensorboard' needs 'out': name a directory for the events")
-    require("tensorboard")
-    if rank:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(out))

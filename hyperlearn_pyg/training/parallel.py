@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,20 @@ from hyperlearn_pyg.training.evaluation import evaluate_inputs
 
 #: Checkpoints that a training keeps: where the newest is damaged, there is one to go back to.
 KEEP = 2
+
+
+class Met(NamedTuple):
+    """What follows when the processes have met after an epoch.
+
+    Attributes:
+        scored: whether to evaluate.
+        saved: whether to save.
+        anew: whether the model has other parameters than before, so that the optimizer begins anew.
+    """
+
+    scored: bool
+    saved: bool
+    anew: bool = False
 
 
 class Trainable(Protocol):
@@ -151,23 +165,52 @@ class Parallel(Protocol):
         """Return the targets of each step that are this process's."""
         ...
 
+    def part(self, averages: dict[str, Tensor]) -> bool:
+        """Before an epoch: let the model be the part of it that this process trains; tell whether it is another one.
+
+        ``averages`` are the moving averages of the parameters, by name; they become those of the part.
+        """
+        ...
+
+    def loss(
+        self,
+        model: Any,
+        inputs: Any,
+        batch: Mapping[str, Tensor] | None,
+        number: int,
+        *,
+        keep: Mapping[str, Tensor] | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return the loss of step ``number`` of the epoch on the targets ``batch`` of this process."""
+        ...
+
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Take a step."""
         ...
 
-    def meet(self, epoch: int, last: int, averages: Iterable[Tensor]) -> tuple[bool, bool]:
-        """Tell, after an epoch of ``last``, whether to evaluate and whether to save; replicas are then alike.
+    def meet(self, epoch: int, last: int, averages: dict[str, Tensor]) -> Met:
+        """Tell, after an epoch of ``last``, what follows; the model, and its moving averages, are then whole."""
+        ...
 
-        ``averages`` are tensors that go with the parameters: their moving averages.
-        """
+    def abandon(self) -> None:
+        """Leave the model whole after an error, without a message."""
         ...
 
     def state(self) -> dict[str, Any]:
         """Return where a strategy stands, the same on every rank, as JSON holds it."""
         ...
 
-    def restore(self, state: Mapping[str, Any], epochs: int) -> None:
-        """Go on from there, with the model and optimizer as they were loaded."""
+    def saved_as(self, state: Mapping[str, Any]) -> tuple[str, str]:
+        """Return what stands before the names of this process's tensors, and of its optimizer state, in a checkpoint
+        whose strategy stood at ``state``."""
+        ...
+
+    def restore(self, state: Mapping[str, Any], epoch: int, epochs: int) -> None:
+        """Go on from there in ``epoch`` of ``epochs``, with the model and optimizer as they were loaded.
+
+        A state of another strategy, or of another number of processes, counts for nothing: it begins anew.
+        """
         ...
 
     def any(self, flag: bool) -> bool:
@@ -210,20 +253,45 @@ class OneModel:
         """See :class:`Parallel`."""
         return list(batches)
 
+    def part(self, averages: dict[str, Tensor]) -> bool:
+        """See :class:`Parallel`."""
+        return False
+
+    def loss(
+        self,
+        model: Any,
+        inputs: Any,
+        batch: Mapping[str, Tensor] | None,
+        number: int,
+        *,
+        keep: Mapping[str, Tensor] | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """See :class:`Parallel`."""
+        out: Tensor = model.loss(inputs, batch, keep=keep, generator=generator)
+        return out
+
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """See :class:`Parallel`."""
         optimizer.step()
 
-    def meet(self, epoch: int, last: int, averages: Iterable[Tensor]) -> tuple[bool, bool]:
+    def meet(self, epoch: int, last: int, averages: dict[str, Tensor]) -> Met:
         """See :class:`Parallel`."""
         config = self.config
-        return epoch % config.eval_every == 0 or epoch == config.epochs, epoch % config.checkpoint_every == 0
+        return Met(epoch % config.eval_every == 0 or epoch == config.epochs, epoch % config.checkpoint_every == 0)
+
+    def abandon(self) -> None:
+        """See :class:`Parallel`."""
 
     def state(self) -> dict[str, Any]:
         """See :class:`Parallel`."""
         return {}
 
-    def restore(self, state: Mapping[str, Any], epochs: int) -> None:
+    def saved_as(self, state: Mapping[str, Any]) -> tuple[str, str]:
+        """See :class:`Parallel`."""
+        return "", ""
+
+    def restore(self, state: Mapping[str, Any], epoch: int, epochs: int) -> None:
         """See :class:`Parallel`."""
 
 

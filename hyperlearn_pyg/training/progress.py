@@ -3,12 +3,16 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from hyperlearn_pyg._optional import require
+from hyperlearn_pyg.errors import InputError
 
 
 class Progress:
@@ -68,3 +72,19 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+
+
+def events_of(out: Path | None, rank: int) -> Any:
+    """Return what writes TensorBoard events to a directory; None on other ranks than the first.
+
+    Raises:
+        InputError: no directory.
+    """
+    if out is None:
+        raise InputError("'tensorboard' needs 'out': name a directory for the events")
+    require("tensorboard")
+    if rank:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(out))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -15,38 +15,46 @@ from torch.nn import Module
 
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.distributed import checkpoint
-from hyperlearn_pyg.distributed.strategies import CoLearning, GradientPush
-from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.distributed.strategies import CoLearning, GradientPush, Strategy
 from hyperlearn_pyg.training.config import TrainConfig
 from hyperlearn_pyg.training.evaluation import evaluate_inputs
-from hyperlearn_pyg.training.parallel import Alone, Writer
-
-#: What is kept of the state of a strategy: numbers that are the same on all ranks after a sync.
-_KEPT = {"co-learning": ("round", "start", "length", "trace"), "gradient-push": ("steps",)}
+from hyperlearn_pyg.training.parallel import Alone, Met, Writer
+from hyperlearn_pyg.training.state import replica_prefix
+from hyperlearn_pyg.training.writers import RanksWriter, latest_of
 
 
 class Replicas(Alone):
     """Replicas of a whole model, one a rank. Each takes its share of the targets of every step.
 
-    Replicas are alike at the end of the rounds of co-learning, and wherever gradient push averages them; then, and only
-    then, they are evaluated and saved, and agree whether to stop.
+    They are evaluated, saved, and agree whether to stop where they meet: at the end of an epoch that the strategy, or
+    the config, says.
 
     Args:
         model: the model; it is moved to the device.
         device: the device.
         config: how it is trained; its ``strategy`` is named.
+
+    Attributes:
+        apart: whether replicas stay different, so that each saves its own; they are alike where they meet otherwise.
+        renewed: whether the optimizer begins anew where they meet, so that there is no state to save.
     """
+
+    apart = False
+    renewed = False
 
     def __init__(self, model: Module, device: torch.device, config: TrainConfig) -> None:
         super().__init__(model, device, config)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.strategy: CoLearning | GradientPush | None = None
-        self._epochs: Iterator[int] = iter(())
         self._asked, self._stops = False, False
+
+    @property
+    @abstractmethod
+    def now(self) -> Strategy:
+        """The strategy of this phase."""
 
     def guard(self) -> AbstractContextManager[None]:
         """See :class:`Parallel`."""
-        return self._now.guard()
+        return self.now.guard()
 
     def stop(self, flag: bool) -> bool:
         """See :class:`Parallel`. Ranks agree when they meet."""
@@ -55,111 +63,146 @@ class Replicas(Alone):
 
     def fault(self, text: str | None) -> str | None:
         """See :class:`Parallel`."""
-        return next((told for told in self._now.ranks.tell(text) if told is not None), None)
-
-    def begin(self, optimizer: torch.optim.Optimizer, epochs: int) -> None:
-        """See :class:`Parallel`."""
-        if self.config.strategy == "co-learning":  # the schedule of the training sets the rate
-            self.strategy = CoLearning(self.model, optimizer, decay=1.0)
-        else:
-            self.strategy = GradientPush(optimizer, self.model)
-        self._enter(epochs)
+        return next((told for told in self.now.ranks.tell(text) if told is not None), None)
 
     def own(self, batches: Sequence[Mapping[str, Tensor] | None], inputs: Any) -> list[Mapping[str, Tensor] | None]:
         """See :class:`Parallel`. Every ``world_size``-th target of each relation."""
-        everything = {n: torch.arange(len(t), device=t.index.device) for n, t in inputs.tuples.items()}
         return [
-            {name: part[self.rank :: self.world_size] for name, part in (everything if b is None else b).items()}
-            for b in batches
+            {name: part[self.rank :: self.world_size] for name, part in batch.items()}
+            for batch in whole_batches(batches, inputs)
         ]
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
+    def meet(self, epoch: int, last: int, averages: dict[str, Tensor]) -> Met:
         """See :class:`Parallel`."""
-        (self.strategy if isinstance(self.strategy, GradientPush) else optimizer).step()
+        due = self._due(epoch, last)
+        if due:
+            self._bring_together(averages)
+            self._stops = any(self.now.ranks.tell(self._asked))
+        return Met(due, due, due and self.renewed)
 
-    def meet(self, epoch: int, last: int, averages: Iterable[Tensor]) -> tuple[bool, bool]:
-        """See :class:`Parallel`."""
-        now, config = self._now, self.config
-        if isinstance(now, CoLearning):
-            rounds = len(now.trace)
-            next(self._epochs, None)  # ends the round, where this was its last epoch
-            alike = len(now.trace) > rounds
-        else:
-            alike = epoch % config.eval_every == 0 or epoch % config.checkpoint_every == 0 or epoch == last
-            if alike:
-                now.average()
-        if alike:
-            now.average_(averages, "averages")
-            self._stops = any(now.ranks.tell(self._asked))
-        return alike, alike
+    def _due(self, epoch: int, last: int) -> bool:
+        """Tell whether replicas meet after an epoch."""
+        config = self.config
+        return epoch % config.eval_every == 0 or epoch % config.checkpoint_every == 0 or epoch == last
+
+    @abstractmethod
+    def _bring_together(self, averages: dict[str, Tensor]) -> None:
+        """Do what the strategy does where replicas meet."""
 
     def evaluate(
         self, model: Any, data: MultiModalHeteroData, inputs: Any, split: str, **options: Any
     ) -> dict[str, dict[str, float]]:
-        """See :class:`Parallel`. Rank 0 scores, as all have the same model."""
+        """See :class:`Parallel`. Rank 0 scores: it has the model that counts in the end."""
         found = None
         with self.guard():
             if self.rank == 0:
                 found = evaluate_inputs(model, data, inputs, split, **options)
-        told: dict[str, dict[str, float]] = self._now.ranks.tell(found)[0]
+        told: dict[str, dict[str, float]] = self.now.ranks.tell(found)[0]
         return told
 
     def writer(self, folder: Path) -> Writer:
-        """See :class:`Parallel`. Rank 0 saves, as all have the same model."""
-        return super().writer(folder) if self.rank == 0 else _Nothing()
+        """See :class:`Parallel`. Rank 0 saves what is alike; each rank saves what is its own."""
+        before = replica_prefix(self.rank)
+
+        def named(own: bool) -> Any:
+            return lambda name: before + name if own or self.rank == 0 else None
+
+        return RanksWriter(self.now.ranks, folder, named(self.apart), named(not self.renewed))
 
     def load_latest(self, folder: Path, names: Iterable[str] | None) -> checkpoint.Checkpoint | None:
-        """See :class:`Parallel`. All ranks get the optimizer state of rank 0."""
-        found, fault = None, None
-        if self.rank == 0:
-            try:
-                found = checkpoint.newest(folder)
-            except InputError as error:
-                fault = str(error)
-        directory, fault = self._now.ranks.tell([None if found is None else str(found), fault])[0]
-        if fault is not None:
-            raise InputError(fault)
-        return None if directory is None else checkpoint.load(directory, names)
+        """See :class:`Parallel`."""
+        return latest_of(self.now.ranks, folder, names)
+
+    def saved_as(self, state: Mapping[str, Any]) -> tuple[str, str]:
+        """See :class:`Parallel`."""
+        before = replica_prefix(self.rank) if self._is_own(state) else ""
+        return before if self.apart else "", "" if self.renewed else before
 
     def state(self) -> dict[str, Any]:
         """See :class:`Parallel`."""
-        whole = self._now.state_dict()
-        return {key: whole[key] for key in _KEPT[str(self.config.strategy)]}
+        return {"name": self.config.strategy, "ranks": self.world_size, **self._kept()}
 
-    def restore(self, state: Mapping[str, Any], epochs: int) -> None:
+    def restore(self, state: Mapping[str, Any], epoch: int, epochs: int) -> None:
         """See :class:`Parallel`."""
-        now = self._now
-        now.restart()
-        if state:
-            now.load_state_dict({**now.state_dict(), **state})
-        self._enter(epochs)
+        self.now.restart()
+        self._go_on(state if self._is_own(state) else {}, epochs - epoch)
+
+    def _is_own(self, state: Mapping[str, Any]) -> bool:
+        return (state.get("name"), state.get("ranks")) == (self.config.strategy, self.world_size)
+
+    def _kept(self) -> dict[str, Any]:
+        """Return what of the strategy's state is saved: numbers that are the same on all ranks where they meet."""
+        return {}
+
+    def _go_on(self, kept: Mapping[str, Any], epochs: int) -> None:
+        """Take what was saved, nothing where it was of another strategy; so many epochs are left."""
+
+
+class Averaged(Replicas):
+    """Replicas in rounds of co-learning; they meet at the end of a round."""
 
     @property
-    def _now(self) -> CoLearning | GradientPush:
-        assert self.strategy is not None, "a training begins with a phase"
-        return self.strategy
+    def now(self) -> CoLearning:
+        """See :class:`Replicas`."""
+        return self._now
+
+    def begin(self, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+        """See :class:`Parallel`. The schedule of the training sets the rate."""
+        self._now = CoLearning(self.model, optimizer, decay=1.0)
+        self._enter(epochs)
 
     def _enter(self, epochs: int) -> None:
-        """Begin the first epoch of what is left."""
-        now = self._now
-        if isinstance(now, CoLearning):
-            self._epochs = (epoch for rnd in now.rounds(epochs) for epoch in rnd)
-            next(self._epochs, None)
+        """Begin the first of the epochs that are left."""
+        self._epochs: Iterator[int] = (epoch for rnd in self.now.rounds(self.now.epoch + epochs) for epoch in rnd)
+        self._ended = len(self.now.trace)
+        next(self._epochs, None)
+
+    def _due(self, epoch: int, last: int) -> bool:
+        next(self._epochs, None)  # ends the round, where this was its last epoch
+        ended, self._ended = self._ended, len(self.now.trace)
+        return self._ended > ended
+
+    def _bring_together(self, averages: dict[str, Tensor]) -> None:
+        self.now.average_(averages.values(), "averages")  # the end of the round has averaged the parameters
+
+    def _kept(self) -> dict[str, Any]:
+        whole = self.now.state_dict()
+        return {key: whole[key] for key in ("round", "start", "length", "trace")}
+
+    def _go_on(self, kept: Mapping[str, Any], epochs: int) -> None:
+        if kept:
+            self.now.load_state_dict({**self.now.state_dict(), **kept})
+        self._enter(epochs)
 
 
-class _Nothing:
-    """Saves nothing, on a rank that another one saves for."""
+class Pushed(Replicas):
+    """Replicas of gradient push; they are averaged where they meet."""
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], **kwargs: Any) -> None:
-        """See :class:`Writer`."""
+    @property
+    def now(self) -> GradientPush:
+        """See :class:`Replicas`."""
+        return self._now
 
-    def wait(self) -> None:
-        """See :class:`Writer`."""
+    def begin(self, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+        """See :class:`Parallel`."""
+        self._now = GradientPush(optimizer, self.model)
 
-    def __enter__(self) -> _Nothing:
-        return self
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """See :class:`Parallel`."""
+        self.now.step()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing waits."""
+    def _bring_together(self, averages: dict[str, Tensor]) -> None:
+        self.now.average()
+        self.now.average_(averages.values(), "averages")
+
+    def _kept(self) -> dict[str, Any]:
+        return {"steps": self.now.steps}
+
+    def _go_on(self, kept: Mapping[str, Any], epochs: int) -> None:
+        self.now.steps = kept.get("steps", 0)
+
+
+def whole_batches(batches: Sequence[Mapping[str, Tensor] | None], inputs: Any) -> list[Mapping[str, Tensor]]:
+    """Return the targets of each step with those of steps that take every entry written out."""
+    everything = {name: torch.arange(len(t), device=t.index.device) for name, t in inputs.tuples.items()}
+    return [everything if batch is None else batch for batch in batches]

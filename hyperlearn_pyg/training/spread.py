@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,23 @@ from torch.nn import Module
 from hyperlearn_pyg.data import MultiModalHeteroData
 from hyperlearn_pyg.distributed import ModalityParallel, checkpoint
 from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.training.codistilled import Codistilled
 from hyperlearn_pyg.training.config import TrainConfig
 from hyperlearn_pyg.training.evaluation import evaluate_factors
-from hyperlearn_pyg.training.parallel import KEEP, Alone, OneModel, Parallel, pick_device
-from hyperlearn_pyg.training.replicas import Replicas
+from hyperlearn_pyg.training.parallel import Alone, OneModel, Parallel, pick_device
+from hyperlearn_pyg.training.parts import Parts
+from hyperlearn_pyg.training.replicas import Averaged, Pushed, Replicas
 from hyperlearn_pyg.training.state import split_name
+from hyperlearn_pyg.training.writers import RanksWriter, latest_of
+
+#: What answers for the replicas of each strategy.
+_KINDS: dict[str, type[Replicas]] = {
+    "co-learning": Averaged,
+    "gradient-push": Pushed,
+    "codistillation": Codistilled,
+    "gist": Parts,
+    "resist": Parts,
+}
 
 
 def parallel_of(model: Module, config: TrainConfig) -> Parallel:
@@ -38,7 +50,9 @@ def parallel_of(model: Module, config: TrainConfig) -> Parallel:
         return Spread(model, config)
     device = pick_device(config.device)
     together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return Replicas(model, device, config) if config.strategy and together else Alone(model, device, config)
+    return (
+        _KINDS[config.strategy](model, device, config) if config.strategy and together else Alone(model, device, config)
+    )
 
 
 class Spread(OneModel):
@@ -95,40 +109,16 @@ class Spread(OneModel):
         told: dict[str, dict[str, float]] = self.model.ranks.tell(metrics)[0]
         return told
 
-    def writer(self, folder: Path) -> SpreadWriter:
-        """See :class:`Parallel`."""
-        return SpreadWriter(self.model, folder)
+    def writer(self, folder: Path) -> RanksWriter:
+        """See :class:`Parallel`. Of what several ranks have alike, the first of them saves it."""
+        return RanksWriter(self.model.ranks, folder, self._saved_name, self._saved_name)
+
+    def _saved_name(self, name: str) -> str | None:
+        return name if split_name(name)[1] in self.model.saved_names() else None
 
     def load_latest(self, folder: Path, names: Iterable[str] | None) -> checkpoint.Checkpoint | None:
-        """See :class:`Parallel`. Rank 0 chooses it."""
-        found, fault = None, None
-        if self.rank == 0:
-            try:
-                found = checkpoint.newest(folder)
-            except InputError as error:
-                fault = str(error)
-        directory, fault = self.model.ranks.tell([None if found is None else str(found), fault])[0]
-        if fault is not None:
-            raise InputError(fault)
-        return None if directory is None else checkpoint.load(directory, names)
-
-
-class SpreadWriter(checkpoint.CheckpointWriter):
-    """Saves what each rank holds as one checkpoint."""
-
-    def __init__(self, model: ModalityParallel, folder: Path) -> None:
-        ranks = model.ranks
-        super().__init__(folder, rank=ranks.rank, world_size=ranks.world_size, keep=KEEP)
-        self.model = model
-
-    def save(self, step: int, tensors: Mapping[str, Tensor], **kwargs: Any) -> Path:
-        """Save a checkpoint; of what several ranks have alike, the first of them saves it."""
-        ranks = self.model.ranks
-        directory = ranks.tell(str(checkpoint.new_directory(self.folder, step)) if ranks.rank == 0 else None)[0]
-        saved = self.model.saved_names()
-        own = {name: tensor for name, tensor in tensors.items() if split_name(name)[1] in saved}
-        kwargs["optimizer"] = {name: entry for name, entry in kwargs["optimizer"].items() if name in saved}
-        return super().save(step, own, directory=directory, **kwargs)
+        """See :class:`Parallel`."""
+        return latest_of(self.model.ranks, folder, names)
 
 
 def _on_cpu(model: Any) -> Any:

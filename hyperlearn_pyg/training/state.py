@@ -24,10 +24,12 @@ from hyperlearn_pyg.training.parallel import Parallel, Trainable
 #: Where the checkpoints lie in the output directory.
 STATE_FOLDER = "checkpoints"
 _FORMAT = 1
+#: What the names of the replicas but the first begin with, see :func:`replica_prefix`.
+REPLICA = "replica."
 #: Groups of tensors beside the model's own. A name in a module begins with that of an attribute, so without ``/``.
 _GROUPS = ("average", "best", "initial")
 #: Settings that a resumed run may change.
-_MAY_CHANGE = ("device", "amp", "checkpoint_every")
+_MAY_CHANGE = ("device", "amp", "checkpoint_every", "strategy")
 
 
 @dataclass
@@ -127,6 +129,15 @@ def split_name(name: str) -> tuple[str, str]:
     return (group, rest) if slash and group in _GROUPS else ("", name)
 
 
+def replica_prefix(rank: int) -> str:
+    """Return what stands before the names of a replica in a checkpoint: the first has the plain ones.
+
+    >>> replica_prefix(0), replica_prefix(2)
+    ('', 'replica.2.')
+    """
+    return f"{REPLICA}{rank}." if rank else ""
+
+
 def pack_extra(position: Position, model: Trainable, config: TrainConfig) -> dict[str, Any]:
     """Return what is no tensor as values that JSON holds."""
     out: dict[str, Any] = _to_json({"format": _FORMAT, **_made_for(model, config), "position": asdict(position)})
@@ -153,19 +164,23 @@ def read_state(out: Path | None, model: Trainable, config: TrainConfig, parallel
     if head is None:
         raise InputError(f"nothing to resume: '{out}' holds no training state. Start without 'resume'")
     position = _check_extra(head, f"the training state in '{out}'", _to_json(_made_for(model, config)))
+    before, optimizer_before = parallel.saved_as(position.strategy)
     own = list(model.state_dict())
     groups = {"": own, "initial": own if config.refit else [], "best": own if position.has_best else []}
     groups["average"] = [name for name, _ in model.named_parameters()] if config.ema else []
-    wanted = [f"{group}/{name}" if group else name for group, names in groups.items() for name in names]
-    try:  # one process holds all, so that a tensor too many is found as well
-        found = checkpoint.load(head.directory, None if parallel.world_size == 1 else wanted)
+    wanted = [before + (f"{group}/{name}" if group else name) for group, names in groups.items() for name in names]
+    if parallel.world_size == 1:  # one process holds all, so that a tensor too many is found as well
+        wanted = [name for name in checkpoint.names(head.directory) if not name.startswith(REPLICA)]
+    try:
+        found = checkpoint.load(head.directory, wanted, optimizer_of=[optimizer_before + name for name in own])
     except InputError as error:
         raise of_another_model(out, error) from error
     parts: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
     for name, tensor in found.tensors.items():
-        group, plain = split_name(name)
+        group, plain = split_name(name.removeprefix(before))
         parts[group][plain] = tensor
-    return Saved(position, parts[""], found.optimizer, parts["average"], parts["best"], parts["initial"])
+    optimizer = {name.removeprefix(optimizer_before): entry for name, entry in found.optimizer.items()}
+    return Saved(position, parts[""], optimizer, parts["average"], parts["best"], parts["initial"])
 
 
 def of_another_model(out: Path | None, reason: object) -> InputError:

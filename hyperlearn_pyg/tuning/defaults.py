@@ -8,7 +8,7 @@ from hyperlearn_pyg.training import TrainConfig
 from hyperlearn_pyg.tuning.space import Choice, Range, Space
 
 #: Encoders with hidden units, and losses that draw candidates.
-_HIDDEN = ("diffusion", "relation", "hypergraph_conv")
+_HIDDEN = ("diffusion", "relation", "hypergraph_conv", "residual")
 _SAMPLED = ("logistic", "softmax", "in_batch_softmax")
 
 
@@ -46,6 +46,8 @@ def _encoder(model: ModelConfig) -> dict[str, Range | Choice]:
     if model.encoder in ("relation", "hypergraph_conv"):
         out["model.dropout"] = Range(0.0, 0.7)
         out["model.node_dropout"] = Range(0.0, 0.4)
+    if model.encoder == "residual":
+        out["model.dropout"] = Range(0.0, 0.7)
     if model.encoder == "relation":
         out["model.table_l2"] = _times(model.table_l2 or 1.0, 10)
     return out

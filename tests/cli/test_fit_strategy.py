@@ -36,18 +36,30 @@ def test_resumes_and_refuses(ranks: Any, tables: Path) -> None:
         assert 0 < outcome.steps < 12
     history = json.loads((tables / "o" / "history.json").read_text())
     assert [row["epoch"] for row in history if row["phase"] == "select"] == list(range(1, 13))
-    for outcome in jobs.both(ranks, tables, *jobs.FIT, "--strategy", "co-learning", "--resume"):
-        assert outcome.code == 2
-        assert "strategy='gradient-push' (now 'co-learning')" in outcome.err
     for options, text in (
         (("--devices", "cpu", "--out", "p"), "--devices: spreads one model"),
         (("--replicas", "2", "--out", "p"), "--replicas: spreads one model"),
-        (("--strategy", "gossip", "--out", "p"), "train.strategy: expected one of ['co-learning', 'gradient-push']"),
+        (("--strategy", "gossip", "--out", "p"), "train.strategy: expected one of ['co-learning', 'gradient-push', "),
+        (("--strategy", "resist", "--out", "p"), "has no residual blocks that can be dealt: choose model.encoder"),
     ):
         found = jobs.both(ranks, tables, *line, *options)
         assert [outcome.code for outcome in found] == [2, 2]
         assert text in found[0].err
         assert not (tables / "p").exists()
+
+
+def test_parts_are_trained_and_another_strategy_goes_on(ranks: Any, tables: Path) -> None:
+    jobs.longer(tables)
+    line = (*jobs.FIT, "--strategy", "gist")
+    for outcome in jobs.both(ranks, tables, *line, fault="stop on 1"):
+        assert outcome.code == 130, outcome.err
+    assert load_toml(tables / "o" / "config.toml")["train"]["strategy"] == "gist"
+    for outcome in jobs.both(ranks, tables, *jobs.FIT, "--strategy", "codistillation", "--resume"):
+        assert outcome.code == 0, outcome.err
+        assert 0 < outcome.steps < 12
+    assert load_toml(tables / "o" / "config.toml")["train"]["strategy"] == "codistillation"
+    history = json.loads((tables / "o" / "history.json").read_text())
+    assert [row["epoch"] for row in history if row["phase"] == "select"] == list(range(1, 13))
 
 
 def test_replica_that_diverges_alone(ranks: Any, tables: Path) -> None:

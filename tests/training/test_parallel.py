@@ -170,7 +170,7 @@ def test_a_rank_reads_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     part, seam = Touched(model, beginnings), Half(model, rank=1)
     loads: list[checkpoint.Checkpoint] = []
     load = checkpoint.load
-    monkeypatch.setattr(checkpoint, "load", lambda *args: loads.append(load(*args)) or loads[-1])
+    monkeypatch.setattr(checkpoint, "load", lambda *args, **more: loads.append(load(*args, **more)) or loads[-1])
     writer = NoFiles(seam.saved)
     seam.writer = lambda folder: writer  # type: ignore[method-assign, assignment, return-value]
     fit_with(monkeypatch, seam, part, data, out=tmp_path, resume=True)

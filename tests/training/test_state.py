@@ -66,9 +66,10 @@ class TestForm:
         before = Position(phase=1, epoch_loss=[0.1, math.nan], result=FitResult(history, validation=validation))
         text = json.dumps(pack_extra(before, model, runs.CONFIG), allow_nan=False)
         head = checkpoint.Checkpoint(Path("c"), 1, {}, {}, json.loads(text))
-        only = SimpleNamespace(load_latest=lambda *_: head, world_size=1)
+        only = SimpleNamespace(load_latest=lambda *_: head, world_size=1, saved_as=lambda _: ("", ""))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(checkpoint, "load", lambda *_: head)
+            patch.setattr(checkpoint, "names", lambda _: [])
+            patch.setattr(checkpoint, "load", lambda *_, **__: head)
             after = read_state(Path("o"), model, runs.CONFIG, only).position  # type: ignore[arg-type]
         assert repr(after) == repr(before)
         assert repr(after.result.history) == repr(history)

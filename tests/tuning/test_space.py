@@ -98,7 +98,9 @@ def test_faults_are_named(values, message):
         {},
         optional={
             "rank": st.integers(1, 200),
-            "encoder": st.sampled_from(["diffusion", "relation", "embedding", "partner", "hypergraph_conv"]),
+            "encoder": st.sampled_from(
+                ["diffusion", "relation", "embedding", "partner", "hypergraph_conv", "residual"]
+            ),
             "decoder": st.sampled_from(["cp", "pairwise", "tucker"]),
             "value_loss": st.sampled_from(["squared", "cross_entropy"]),
             "link_loss": st.sampled_from(["logistic", "full_softmax", "all_cells"]),

@@ -16,7 +16,7 @@ from hyperlearn_pyg.distributed.strategies.base import Strategy
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
 #: How far outputs ``[B, C]`` are from those of a peer: ``distance(own, peer)``.
-Distance = Callable[[Tensor, Tensor], Tensor]
+Distance = Callable[[Any, Any], Tensor]
 
 
 def kl_divergence(own: Tensor, peer: Tensor) -> Tensor:
@@ -63,8 +63,10 @@ class Codistillation(Strategy):
     Args:
         module: this replica's module, or None to exchange outputs.
         alpha: :math:`\alpha`; with 0 nothing is sent, and training is that of independent replicas.
-        every: steps between two exchanges. Before the first, after as many steps, nothing is distilled.
-        distance: :math:`D`: ``"kl"`` for logits of classes, ``"squared_error"`` for scores, or ``distance(own, peer)``.
+        every: steps between two exchanges; None where only :meth:`exchange` makes them. Before the first nothing is
+            distilled.
+        distance: :math:`D`: ``"kl"`` for logits of classes, ``"squared_error"`` for scores, or ``distance(own, peer)``
+            of whatever the module gives.
         process_group: see :class:`Strategy`.
         mesh: see :class:`Strategy`.
         timeout: see :class:`Strategy`.
@@ -83,7 +85,7 @@ class Codistillation(Strategy):
         module: Module | None = None,
         *,
         alpha: float = 1.0,
-        every: int = 50,
+        every: int | None = 50,
         distance: str | Distance = "kl",
         process_group: Any = None,
         mesh: DeviceMesh | None = None,
@@ -92,7 +94,7 @@ class Codistillation(Strategy):
         super().__init__(process_group=process_group, mesh=mesh, timeout=timeout)
         if not 0 <= alpha < math.inf:
             raise InputError(f"'alpha' must be at least 0 (got {alpha})")
-        if every < 1:
+        if every is not None and every < 1:
             raise InputError(f"'every' must be at least 1 (got {every})")
         if isinstance(distance, str) and distance not in DISTANCES:
             raise InputError(
@@ -112,7 +114,7 @@ class Codistillation(Strategy):
         name = distance if isinstance(distance, str) else getattr(distance, "__name__", "")
         self.require_alike(module=shapes, alpha=alpha, every=every, distance=name)
 
-    def __call__(self, loss: Tensor, out: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, loss: Tensor, out: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Return the loss with what is distilled from the peers; every rank calls it in each step of training.
 
         Args:
@@ -132,12 +134,12 @@ class Codistillation(Strategy):
             answers = self._answers(out, args, kwargs)
             found = torch.stack([self.distance(out, answer) for answer in answers]).mean()
             loss = loss + self.alpha * found
-        if self.steps % self.every == 0:
+        if self.every is not None and self.steps % self.every == 0:
             self._exchange(out)
         return loss
 
     @torch.no_grad()
-    def _answers(self, out: Tensor, args: Any, kwargs: Any) -> list[Tensor]:
+    def _answers(self, out: Any, args: Any, kwargs: Any) -> list[Tensor]:
         """Return what the peers say to the same arguments."""
         module = self.module
         if module is None:
@@ -158,15 +160,25 @@ class Codistillation(Strategy):
             for part, mode in modes.items():
                 part.training = mode
 
+    def exchange(self) -> None:
+        """Take the peers' modules as they are now, beside what ``every`` says; every rank must call this.
+
+        Raises:
+            InputError: outputs are exchanged, which a call alone has.
+        """
+        if self.module is None:
+            raise InputError("'exchange' needs a module: outputs are exchanged when the strategy is called with them")
+        if self.world_size > 1 and self.alpha > 0:
+            self._exchange()
+
     @torch.no_grad()
-    def _exchange(self, out: Tensor) -> None:
+    def _exchange(self, out: Tensor | None = None) -> None:
         """Take the peers as they are now."""
         self.check()
-        if self.module is None:
+        own = [] if self.module is None else list(_tensors.averaged_tensors(self.module).values())
+        if self.module is None and out is not None:
             self.require_alike(out=[list(out.shape), str(out.dtype)])
             own = [out.detach()]
-        else:
-            own = list(_tensors.averaged_tensors(self.module).values())
         flat = _tensors.Flat(own)
         kind = "outputs" if self.module is None else "parameters"
         tables = {key: self.wire.all_gather(value[None], kind) for key, value in flat.pack().items()}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,15 +13,16 @@ from torch.nn import Module
 
 from hyperlearn_pyg.distributed.strategies._channels import Hand, deal
 from hyperlearn_pyg.distributed.strategies._columns import columns, gathered, runs_of
+from hyperlearn_pyg.distributed.strategies._described import described
 from hyperlearn_pyg.distributed.strategies._initial import fill_, noted, without_values
-from hyperlearn_pyg.distributed.strategies._narrow import Shard, narrow, release, skeleton, tensors_of
+from hyperlearn_pyg.distributed.strategies._narrow import Shard, narrow, skeleton, tensors_of
+from hyperlearn_pyg.distributed.strategies._parted import Parted
 from hyperlearn_pyg.distributed.strategies._trace import ChannelPlan, trace
-from hyperlearn_pyg.distributed.strategies.base import Strategy
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.ops.seeds import derive_seed, name_seed
 
 
-class GIST(Strategy):
+class GIST(Parted):
     r"""Graph independent subnetwork training (Wolfe et al., arXiv:2102.10424): models too wide for one worker.
 
     In each round every hidden dimension gets a fresh permutation, the same on all ranks, that deals its channels to the
@@ -63,9 +63,16 @@ class GIST(Strategy):
     weights were trained with, so put a norm behind every hidden layer, as the paper does: ``LayerNorm`` with
     ``elementwise_affine=False``.
 
+    A model that no tracing can follow may describe itself instead: by ``channel_axes``, which names the hidden channels
+    that each dimension of each parameter runs over, as the encoders of HyperLearn do
+    (:class:`~hyperlearn_pyg.nn.RelationEncoder`, :class:`~hyperlearn_pyg.nn.LevelConvEncoder`). Where it has a number
+    ``hidden_scale``, by which it multiplies its hidden channels, that is :math:`m` in a worker's network: as with
+    dropout that keeps one channel in :math:`m`, the whole one then needs no norm.
+
     Args:
         model: the model, the same on all ranks; with values, those of rank 0 count.
-        args: an example of what its forward takes; shapes matter, values do not.
+        args: an example of what its forward takes; shapes matter, values do not. Nothing for a model with
+            ``channel_axes``.
         kwargs: the same, by name.
         seed: draws the permutations, and the weights of a model without values.
         device: where to train a model without values.
@@ -86,7 +93,7 @@ class GIST(Strategy):
     def __init__(
         self,
         model: Module,
-        args: Sequence[Any],
+        args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
         seed: int = 0,
@@ -99,8 +106,11 @@ class GIST(Strategy):
         with self.ranks.all_or_none("GIST cannot deal the model"):
             if device is not None and not without_values(model):
                 raise InputError("'device' is for a model without values: move the model with .to(...)")
-            self.model, self._source = skeleton(model), weakref.ref(model)
-            self.plan: ChannelPlan = trace(self.model, args, kwargs)
+            self.model, self._model = skeleton(model), weakref.ref(model)
+            axes = getattr(model, "channel_axes", None)
+            if axes is None and not args and not kwargs:
+                raise InputError("'args' must be an example of what the model's forward takes (got nothing)")
+            self.plan: ChannelPlan = trace(self.model, args, kwargs) if axes is None else described(self.model, axes)
             for hidden in self.plan.dealt:
                 hidden.units(self.world_size)
         self.seed, self.rounds = seed, 0
@@ -109,19 +119,18 @@ class GIST(Strategy):
         saved = model.state_dict()
         self._saved = [name for name in self.plan.weights if name in saved]
         self._shards = {name: Shard(w, self.wire) for name, w in self.plan.weights.items() if w.dealt}
+        self._stored: dict[str, Tensor] = {}
         if without_values(model):
             self._stored = self._drawn(model, torch.device("cpu" if device is None else device))
-        else:
-            self._stored = self._cut(model)
+            return
+        for tensor in tensors_of(model).values():
+            self.broadcast_([tensor.detach()])
+        self._keep(model)
 
-    def _cut(self, model: Module) -> dict[str, Tensor]:
-        """Return this rank's part of the weights of rank 0."""
-        stored = {}
+    def _keep(self, model: Module) -> None:
         for name, tensor in tensors_of(model).items():
             value = tensor.detach()
-            self.broadcast_([value])
-            stored[name] = self._shards[name].cut(value) if name in self._shards else value.clone()
-        return stored
+            self._stored[name] = self._shards[name].cut(value) if name in self._shards else value.clone()
 
     def _drawn(self, model: Module, device: torch.device) -> dict[str, Tensor]:
         """Return this rank's part of weights that nobody has drawn yet."""
@@ -137,35 +146,20 @@ class GIST(Strategy):
 
     def hands(self) -> list[Hand]:
         """Return what each worker has in the coming round; no message is sent."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.rounds))
-        return [*deal(self.plan.dealt, self.world_size, generator)]
+        return [*deal(self.plan.dealt, self.world_size, self._generator())]
 
-    @contextmanager
-    def round(self) -> Iterator[Module]:
-        """Give the network of this worker for a round; what it has learnt returns to the whole at the end.
+    def _part(self, hands: list[Hand]) -> Module:
+        values = {}
+        for name, stored in self._stored.items():
+            shard = self._shards.get(name)
+            values[name] = stored.clone() if shard is None else shard.fetch(stored, hands)
+        sub: Any = narrow(self.model, self.plan, hands[self.rank], values)
+        if hasattr(sub, "hidden_scale"):  # a module with channel_axes
+            sub.hidden_scale = float(self.world_size)
+        return sub  # type: ignore[no-any-return]
 
-        Every rank must come here. The network is a new one in each round, and empty after it: make the optimizer
-        within. An error within leaves the weights as they were before the round.
-
-        Raises:
-            RankLostError: a rank died, hangs, or raised within its round.
-        """
-        self.check()
-        with self.guard():
-            hands = self.hands()
-            values = {}
-            for name, stored in self._stored.items():
-                shard = self._shards.get(name)
-                values[name] = stored.clone() if shard is None else shard.fetch(stored, hands)
-            sub = narrow(self.model, self.plan, hands[self.rank], values)
-            del values
-            yield sub
-            self._merge(tensors_of(sub), hands)
-            self.rounds += 1
-            release(sub)
-
-    def _merge(self, trained: Mapping[str, Tensor], hands: list[Hand]) -> None:
-        """Bring the blocks back; nothing is overwritten before all messages came through."""
+    def _merge(self, sub: Module, hands: list[Hand]) -> None:
+        trained = tensors_of(sub)
         shared = {name: trained[name].detach().clone() for name in self._stored if name not in self._shards}
         self.average_([tensor for tensor in shared.values() if tensor.is_floating_point()], "averaged weights")
         blocks = {
@@ -205,39 +199,8 @@ class GIST(Strategy):
             for name in self._saved
         }
 
-    def restart(self) -> None:
-        """Begin anew with the weights that the model of the beginning has now, the same on all ranks.
+    def _source(self) -> Module | None:
+        return self._model()
 
-        Raises:
-            InputError: nobody holds that model any more, or it has no values.
-        """
-        super().restart()
-        model = self._source()
-        if model is None or without_values(model):
-            raise InputError("GIST cannot begin anew without a model that has values: make a new one from such a model")
-        for name, tensor in tensors_of(model).items():
-            value = tensor.detach()
-            self._stored[name] = self._shards[name].cut(value) if name in self._shards else value.clone()
-        self.rounds = 0
-
-    def _state(self) -> dict[str, Any]:
-        weights = {name: self._stored[name].clone() for name in self._saved}
-        return {"rounds": self.rounds, "seed": self.seed, "place": [self.rank, self.world_size], "weights": weights}
-
-    def _load_state(self, state: dict[str, Any]) -> None:
-        own = [self.rank, self.world_size]
-        if list(state["place"]) != own:
-            raise InputError(
-                f"'state_dict' must be of rank {own[0]} of {own[1]} (got that of rank {state['place'][0]} of "
-                f"{state['place'][1]}): save full_state_dict() to change the number of workers"
-            )
-        weights = state["weights"]
-        for name in self._saved:
-            if name not in weights or weights[name].shape != self._stored[name].shape:
-                got = "nothing" if name not in weights else list(weights[name].shape)
-                raise InputError(
-                    f"'state_dict' must have {name!r} of shape {list(self._stored[name].shape)} (got {got})"
-                )
-        self.rounds, self.seed = state["rounds"], state["seed"]
-        for name in self._saved:
-            self._stored[name] = weights[name].detach().to(self._stored[name], copy=True)
+    def _parts(self) -> dict[str, dict[str, Tensor]]:
+        return {"weights": self._stored}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,15 +12,14 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.nn import Module, ModuleList
 
-from hyperlearn_pyg.distributed.strategies._narrow import fill, release, skeleton, tensors_of
-from hyperlearn_pyg.distributed.strategies.base import Strategy
+from hyperlearn_pyg.distributed.strategies._narrow import fill, skeleton, tensors_of
+from hyperlearn_pyg.distributed.strategies._parted import Parted
 from hyperlearn_pyg.errors import InputError
-from hyperlearn_pyg.ops.seeds import derive_seed
 
 _SCALE = "residual_scale"
 
 
-class ResIST(Strategy):
+class ResIST(Parted):
     r"""Residual independent subnetwork training (Dun, Wolfe, Jermaine and Kyrillidis, arXiv:2107.00961).
 
     In each round the residual blocks beyond the first are dealt to the workers by a fresh permutation, the same on all
@@ -89,13 +87,13 @@ class ResIST(Strategy):
         self.min_blocks, self.seed, self.rounds = min_blocks, seed, 0
         shapes = {name: list(tensor.shape) for name, tensor in tensors_of(stack).items()}
         self.require_alike(seed=seed, min_blocks=min_blocks, weights=shapes)
-        self._bare, self._source = skeleton(stack), weakref.ref(stack)
+        self._bare, self._stack = skeleton(stack), weakref.ref(stack)
         self._saved = list(stack.state_dict())
         for tensor in tensors_of(stack).values():
             self.broadcast_([tensor.detach()])
-        self._store(stack)
+        self._keep(stack)
 
-    def _store(self, stack: Module) -> None:
+    def _keep(self, stack: Module) -> None:
         """Keep what all share, and the dealt blocks of this rank, stacked ``[n, ...]`` for each tensor of a block."""
         self._shared = {n: t.detach().clone() for n, t in tensors_of(stack).items() if _block_of(n) < 1}
         own: Any = stack.blocks
@@ -121,8 +119,7 @@ class ResIST(Strategy):
 
     def hands(self) -> list[list[int]]:
         """Return the dealt blocks of each worker in the coming round, rising; the block after the first is 0."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.rounds))
-        order = torch.randperm(self.num_dealt, generator=generator)
+        order = torch.randperm(self.num_dealt, generator=self._generator())
         hands, end = [], 0
         for share in order.tensor_split(self.world_size):
             end += len(share)
@@ -130,31 +127,16 @@ class ResIST(Strategy):
             hands.append(sorted([*share.tolist(), *order.roll(-end)[:more].tolist()]))
         return hands
 
-    @contextmanager
-    def round(self) -> Iterator[Module]:
-        """Give the stack of this worker for a round; what it has learnt returns to the whole at the end.
-
-        Every rank must come here. The stack is a new one in each round, and empty after it: make the optimizer within.
-        An error within leaves the weights as they were before the round.
-
-        Raises:
-            RankLostError: a rank died, hangs, or raised within its round.
-        """
-        self.check()
-        with self.guard():
-            hands = self.hands()
-            held = hands[self.rank]
-            values = {name: tensor.clone() for name, tensor in self._shared.items()}
-            values[_SCALE].fill_(1.0)
-            for name, stored in self._blocks.items():
-                rows = self._fetch(stored, hands)
-                values.update({f"blocks.{place + 1}.{name}": rows[place].clone() for place in range(len(held))})
-            sub: Any = copy.deepcopy(self._bare)
-            sub.blocks = ModuleList([sub.blocks[0], *(sub.blocks[number + 1] for number in held)])
-            yield fill(sub, values)
-            self._merge(tensors_of(sub), hands)
-            self.rounds += 1
-            release(sub)
+    def _part(self, hands: list[list[int]]) -> Module:
+        held = hands[self.rank]
+        values = {name: tensor.clone() for name, tensor in self._shared.items()}
+        values[_SCALE].fill_(1.0)
+        for name, stored in self._blocks.items():
+            rows = self._fetch(stored, hands)
+            values.update({f"blocks.{place + 1}.{name}": rows[place].clone() for place in range(len(held))})
+        sub: Any = copy.deepcopy(self._bare)
+        sub.blocks = ModuleList([sub.blocks[0], *(sub.blocks[number + 1] for number in held)])
+        return fill(sub, values)
 
     def _counts(self, hands: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
         """Return how many blocks go to each worker from here, and how many come here from each rank."""
@@ -178,8 +160,8 @@ class ResIST(Strategy):
         flat = self.wire.all_to_all(rows.flatten(1) if rows.dim() > 1 else rows[:, None], send, receive, "blocks")
         return flat.view(-1, *rows.shape[1:])
 
-    def _merge(self, trained: Mapping[str, Tensor], hands: Sequence[Sequence[int]]) -> None:
-        """Average; nothing is overwritten before all messages came through."""
+    def _merge(self, sub: Module, hands: list[list[int]]) -> None:
+        trained = tensors_of(sub)
         there, here = self._counts(hands)
         places = [hands[self.rank].index(number) + 1 for number in self._order(hands).tolist()]
         blocks = {}
@@ -218,42 +200,14 @@ class ResIST(Strategy):
                 values[f"blocks.{number + 1}.{name}"] = parts[rank, row].clone()
         return {name: values[name] for name in self._saved}
 
-    def restart(self) -> None:
-        """Begin anew with the weights that the stack of the beginning has now, the same on all ranks.
-
-        Raises:
-            InputError: nobody holds that stack any more.
-        """
-        super().restart()
-        stack = self._source()
-        if stack is None:
-            raise InputError("ResIST cannot begin anew without its stack: make a new one from a stack that has values")
-        self._store(stack)
-        self.rounds = 0
-
-    def _state(self) -> dict[str, Any]:
-        place = [self.rank, self.world_size, self.num_dealt]
-        tensors = {kind: {n: t.clone() for n, t in part.items()} for kind, part in self._parts().items()}
-        return {"rounds": self.rounds, "seed": self.seed, "place": place, **tensors}
+    def _source(self) -> Module | None:
+        return self._stack()
 
     def _parts(self) -> dict[str, dict[str, Tensor]]:
         return {"shared": self._shared, "blocks": self._blocks}
 
-    def _load_state(self, state: dict[str, Any]) -> None:
-        own = [self.rank, self.world_size, self.num_dealt]
-        if list(state["place"]) != own:
-            rank, size, dealt = state["place"]
-            raise InputError(
-                f"'state_dict' must be of rank {own[0]} of {own[1]} with {own[2]} dealt blocks (got that of rank "
-                f"{rank} of {size} with {dealt}): save full_state_dict() to change the number of workers"
-            )
-        for kind, part in self._parts().items():
-            for name, tensor in part.items():
-                if name not in state[kind] or state[kind][name].shape != tensor.shape:
-                    raise InputError(f"'state_dict' must have {name!r} of shape {list(tensor.shape)}")
-        self.rounds, self.seed = state["rounds"], state["seed"]
-        for kind, part in self._parts().items():
-            part.update({name: state[kind][name].detach().to(old, copy=True) for name, old in part.items()})
+    def _place(self) -> list[int]:
+        return [*super()._place(), self.num_dealt]
 
 
 def _block_of(name: str) -> int:

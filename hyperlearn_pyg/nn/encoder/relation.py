@@ -38,6 +38,10 @@ class RelationEncoder(Module):
         dropout: dropout probability of the hidden units.
         node_dropout: probability that a whole hyperedge stays silent in a training step.
 
+    Attributes:
+        hidden_scale: what the hidden units are multiplied by: 1, unless
+            :class:`~hyperlearn_pyg.distributed.strategies.GIST` deals them to workers.
+
     Shapes:
         * input: features ``[N, in_channels]`` or None; per channel an incidence of size
           ``[N, num_levels * num_items]`` and, optionally, which of its entries count ``[nnz]``
@@ -64,11 +68,26 @@ class RelationEncoder(Module):
         self.zero_channels = zero_channels
         self.dropout = dropout
         self.node_dropout = node_dropout
+        self.hidden_scale = 1.0
         self.tables = ParameterList(Parameter(torch.empty(levels, items, hidden)) for levels, items in channels)
         self.features = Linear(in_channels, feature_hidden) if in_channels else None
         width = (hidden if self.channels else 0) + (feature_hidden if in_channels else 0)
         self.out = Linear(width, out_channels)
         self.reset_parameters()
+
+    @property
+    def channel_axes(self) -> dict[str, str]:
+        """What each dimension of the parameters runs over, for :class:`~hyperlearn_pyg.distributed.strategies.GIST`.
+
+        ``-`` for what all workers have, or the name of hidden channels; ``+`` between those that lie side by side.
+        """
+        axes = {"tables.*": "- - messages"} if self.channels else {}
+        if self.features is not None:
+            axes |= {"features.weight": "features -", "features.bias": "features"}
+        names = [
+            name for name, there in (("messages", self.channels), ("features", self.features is not None)) if there
+        ]
+        return {**axes, "out.weight": f"- {'+'.join(names)}"}
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh."""
@@ -100,6 +119,7 @@ class RelationEncoder(Module):
         if self.features is not None and x is not None:
             parts.append(torch.relu(self.features(x)))
         hidden = F.dropout(torch.cat(parts, dim=1), self.dropout, self.training)
+        hidden = hidden if self.hidden_scale == 1 else hidden * self.hidden_scale
         out: Tensor = self.out(hidden)
         return out
 

@@ -7,6 +7,7 @@ from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.hyperlearn import HyperLearn
 from hyperlearn_pyg.nn.models.inputs import BranchInputs, MessageChannel, ModelInputs, RelationSpec, Tuples
 from hyperlearn_pyg.nn.models.presets import PRESETS
+from hyperlearn_pyg.nn.models.residual_encoder import ResidualEncoder
 from hyperlearn_pyg.nn.models.residual_stack import ResidualHypergraphStack
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ModelConfig",
     "ModelInputs",
     "RelationSpec",
+    "ResidualEncoder",
     "ResidualHypergraphStack",
     "Tuples",
 ]

@@ -28,6 +28,7 @@ from hyperlearn_pyg.nn.encoder import (
 from hyperlearn_pyg.nn.models.branch import Branch, needs
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec
+from hyperlearn_pyg.nn.models.residual_encoder import ResidualEncoder
 from hyperlearn_pyg.nn.models.rows import relations_of
 from hyperlearn_pyg.nn.models.start import mean_value, start_biases, start_factors
 from hyperlearn_pyg.ops.seeds import name_seed, seeded
@@ -56,6 +57,9 @@ def make_encoder(
         )
     if config.encoder == "embedding":
         return EmbeddingEncoder(num_items, config.rank, in_channels=in_channels, dropout=config.dropout)
+    if config.encoder == "residual":
+        options: dict[str, Any] = {"in_channels": in_channels, "hidden": config.hidden, "dropout": config.dropout}
+        return ResidualEncoder(num_items, config.rank, config.blocks, **options)
     channels = _channels(modality, relations)
     if config.encoder == "partner":
         count = len(channels)
@@ -63,7 +67,7 @@ def make_encoder(
     if not channels and not in_channels:  # relations of one slot, no features: there is nothing to read
         return EmbeddingEncoder(num_items, config.rank, dropout=config.dropout)
     biases = len(relations_of(modality, relations)) if config.bias else 0
-    options: dict[str, Any] = {
+    options = {
         "in_channels": in_channels,
         "feature_hidden": config.feature_hidden,
         "zero_channels": biases,

@@ -7,7 +7,7 @@ from typing import Any
 
 from hyperlearn_pyg.errors import InputError, did_you_mean
 
-ENCODERS = ("diffusion", "relation", "embedding", "partner", "hypergraph_conv")
+ENCODERS = ("diffusion", "relation", "embedding", "partner", "hypergraph_conv", "residual")
 DECODERS = ("cp", "cp_around_ones", "pairwise", "pairwise_cp", "tucker")
 VALUE_LOSSES = ("squared", "all_cells", "cross_entropy", "expected_level")
 LINK_LOSSES = ("logistic", "softmax", "in_batch_softmax", "full_softmax", "all_cells")
@@ -21,7 +21,8 @@ class ModelConfig:
         preset: name of the preset that the rest was taken from.
         rank: width of the item factors.
         encoder: encoder of each modality: ``"diffusion"`` (the paper's), ``"relation"``, ``"embedding"``,
-            ``"partner"`` (embedding and partners) or ``"hypergraph_conv"`` (over the training relation, by level).
+            ``"partner"`` (embedding and partners), ``"hypergraph_conv"`` (over the training relation, by level) or
+            ``"residual"`` (a deep stack over the training relation).
         decoder: ``"cp"``, ``"cp_around_ones"``, ``"pairwise"``, ``"pairwise_cp"`` (their sum) or ``"tucker"``.
         roles: factors of a modality that fills several slots of a relation: ``"shared"``, or ``"separate"``, one
             table a slot.
@@ -57,6 +58,7 @@ class ModelConfig:
         feature_hidden: width of the hidden layer of the item features (relation encoder).
         cheb_order: number of Chebyshev terms (diffusion encoder).
         steps: number of diffusion steps (diffusion encoder).
+        blocks: number of residual blocks (residual encoder).
         dropout: dropout probability of hidden units.
         node_dropout: dropout probability of whole hyperedges (relation encoder).
     """
@@ -87,6 +89,7 @@ class ModelConfig:
     feature_hidden: int = 64
     cheb_order: int = 5
     steps: int = 10
+    blocks: int = 8
     dropout: float = 0.0
     node_dropout: float = 0.0
 
@@ -106,7 +109,15 @@ class ModelConfig:
         for key in ("pair_counts", "common_neighbors"):
             if getattr(self, key) and self.link_loss == "all_cells":
                 raise InputError(f"model.{key}: counts have no norm over all cells; choose another model.link_loss")
-        for key in ("rank", "num_negatives", "hidden", "max_table_parameters", "feature_hidden", "cheb_order"):
+        for key in (
+            "rank",
+            "num_negatives",
+            "hidden",
+            "max_table_parameters",
+            "feature_hidden",
+            "cheb_order",
+            "blocks",
+        ):
             if getattr(self, key) < 1:
                 raise InputError(f"model.{key}: expected a whole number of at least 1 (got {getattr(self, key)!r})")
         for key in ("unobserved", "smoothness", "l2", "n3", "table_l2", "steps"):

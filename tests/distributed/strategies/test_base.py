@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from hyperlearn_pyg.distributed.strategies import Strategy
 from hyperlearn_pyg.distributed.strategies import _tensors as tensors_module
 from hyperlearn_pyg.errors import InputError, ParallelError
 
+said = runpy.run_path(str(Path(__file__).parent / "problems.py"))["said"]
 DOUBLE = torch.float64
 KINDS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex128)
 
@@ -115,14 +118,6 @@ def test_averaged_are_parameters_and_saved_float_buffers() -> None:
     names = ["0.weight", "0.bias", "1.weight", "1.bias", "2.bias", "1.running_mean", "1.running_var"]
     assert list(tensors_module.averaged_tensors(module)) == names
     assert list(tensors_module.all_tensors(module)) == [*names, "1.num_batches_tracked"]
-
-
-def said(call: Any) -> tuple[str, str, tuple[int, ...]]:
-    try:
-        call()
-    except Exception as error:
-        return type(error).__name__, str(error), getattr(error, "ranks", ())
-    return "", "", ()
 
 
 def differ(rank: int, world_size: int) -> dict[str, Any]:

@@ -271,3 +271,9 @@ def test_distances_are_those_of_their_definitions(rows: int, classes: int, seed:
     torch.testing.assert_close(kl_divergence(own, peer), dense(own, peer, "kl"), rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(squared(own, peer), dense(own, peer, "squared_error"), rtol=1e-12, atol=1e-14)
     assert float(kl_divergence(own, own)) == 0
+
+
+def test_outputs_are_exchanged_by_calls_alone() -> None:
+    with pytest.raises(InputError, match="'exchange' needs a module"):
+        Codistillation(every=None).exchange()
+    Codistillation(torch.nn.Linear(1, 1), every=None).exchange()  # nobody else is there

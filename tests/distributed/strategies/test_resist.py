@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from hyperlearn_pyg.distributed.strategies import ResIST
 from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.nn import ResidualHypergraphStack
 
+said = runpy.run_path(str(Path(__file__).parent / "problems.py"))["said"]
 DOUBLE = torch.float64
 NODES, IN, OUT = 10, 4, 3
 
@@ -69,14 +72,6 @@ def reference(workers: int, rounds: int, **options: Any) -> dict[str, Tensor]:
             value.copy_(stacked.mean(0) if value.is_floating_point() else stacked.amax(0))
         resist.rounds += 1
     return {**stack.state_dict(), "residual_scale": torch.tensor(resist.scale, dtype=DOUBLE)}
-
-
-def said(call: Any) -> tuple[str, str, tuple[int, ...]]:
-    try:
-        call()
-    except Exception as error:
-        return type(error).__name__, str(error), getattr(error, "ranks", ())
-    return "", "", ()
 
 
 def train(rank: int, world_size: int, min_blocks: int) -> dict[str, Any]:
@@ -187,7 +182,7 @@ def test_alone_it_is_plain_training() -> None:
     assert list(found) == list(stack.state_dict())
     assert resist.comm_stats.total == 0
     build().load_state_dict(found)
-    with pytest.raises(InputError, match="make a new one from a stack that has values"):
+    with pytest.raises(InputError, match="cannot begin anew without a model that has values"):
         resist.restart()
     resist = ResIST(stack)
     with torch.no_grad():

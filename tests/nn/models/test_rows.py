@@ -35,7 +35,7 @@ def test_a_slot_reads_its_factors_and_the_bias_of_its_relation(roles: bool) -> N
     assert torch.equal(slot_rows(film, RELATIONS, "rates", 1, rank=2, bias=False), film[:, :2])
 
 
-@pytest.mark.parametrize("encoder", ["embedding", "relation", "partner", "hypergraph_conv", "diffusion"])
+@pytest.mark.parametrize("encoder", ["embedding", "relation", "partner", "hypergraph_conv", "diffusion", "residual"])
 def test_separate_roles_have_factors_of_their_own(encoder: str) -> None:
     torch.manual_seed(0)
     model = HyperLearn.from_data(make(), 2, "links", encoder=encoder, roles="separate", hidden=4)
