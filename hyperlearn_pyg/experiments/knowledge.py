@@ -54,19 +54,25 @@ def _experiment(name: str, own: dict[str, Any], epochs: int, figures: tuple[floa
             Row(name="CP around ones", model=model, train=train),
             Row(name="one vector for all roles", model={**model, "roles": "shared"}, train=train),
             Row(name="pairs, CP and biases", model={**model, "decoder": "pairwise_cp"}, train=train),
-            Row(name="CP", model={**model, "decoder": "cp"}, train=train),
+            Row(
+                name="CP",
+                model={**model, "decoder": "cp", "n3": 1e-3},
+                train=train,
+                note="Under the penalty of the first row it stays where it starts: a smaller one, not tuned.",
+            ),
         ),
         measures=(Ranks("fact", "entity"),),
         metrics=("mrr", "hits@1", "hits@3", "hits@10"),
         targets=(Target(metric="mrr", must=must, goal=goal),),
         quoted=(Quoted(name="GETD", values={"mrr": mrr, "hits@10": hits}, source=_PAPER),),
         seeds=3,
-        note="The loss asks for the entities of a fact, not for its relation.",
+        note="The loss asks for the entities of a fact, not for its relation. Settings were chosen for the first row on "
+        "validation facts by a few single trainings, and the other rows take them over.",
     )
 
 
 EXPERIMENTS = (
-    _experiment("JF17K-4", {"rank": 128, "n3": 4e-2}, 45, (0.810, 0.830, 0.810, 0.913)),
-    _experiment("WikiPeople-3", {"rank": 64, "n3": 4e-2}, 30, (0.373, 0.390, 0.373, 0.588)),
-    _experiment("WikiPeople-4", {"rank": 128, "n3": 1e-1}, 30, (0.386, 0.400, 0.386, 0.596)),
+    _experiment("JF17K-4", {"rank": 128, "n3": 1e-2, "dropout": 0.3}, 45, (0.810, 0.830, 0.810, 0.913)),
+    _experiment("WikiPeople-3", {"rank": 128, "n3": 1e-1, "dropout": 0.4}, 30, (0.373, 0.390, 0.373, 0.588)),
+    _experiment("WikiPeople-4", {"rank": 128, "n3": 1e-1, "dropout": 0.3}, 30, (0.386, 0.400, 0.386, 0.596)),
 )
