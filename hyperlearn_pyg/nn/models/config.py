@@ -100,7 +100,10 @@ class ModelConfig:
                 hint = did_you_mean(value, choices)
                 raise InputError(f"model.{key}: expected one of {list(choices)} (got {value!r}).{hint}")
         if self.pair_counts and self.link_loss == "all_cells":
-            raise InputError("model.pair_counts: counts have no norm over all cells; choose another model.link_loss")
+            raise InputError(
+                "model.pair_counts: counts have no norm over all cells; leave them out or choose another "
+                "model.link_loss than 'all_cells'"
+            )
         for key in ("rank", "num_negatives", "hidden", "max_table_parameters", "feature_hidden", "cheb_order"):
             if getattr(self, key) < 1:
                 raise InputError(f"model.{key}: expected a whole number of at least 1 (got {getattr(self, key)!r})")
