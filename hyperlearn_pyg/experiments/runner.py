@@ -84,7 +84,7 @@ def run(experiment: Experiment, options: Options) -> list[Path]:
     seeds = 1 if options.quick else options.seeds or experiment.seeds
     parts, at = Parts(options.out / PARTS / experiment.name), place()
     found: dict[str, list[dict[str, Any]]] = {}
-    job = _Job(experiment, parts, options, at["revision"])
+    job = _Job(experiment, parts, options, at.get("revision"))
     job.tell_kept(seeds)
     for seed in range(seeds):
         for row in (None, *experiment.rows):
@@ -143,7 +143,8 @@ class _Job:
             data = self._data(seed)
         with measured() as cost:
             values = _floors(self.experiment, data, seed) if row is None else self._train(row, data, seed)
-        when = {"date": datetime.date.today().isoformat(), "revision": self.revision, "load": place()["load"]}
+        when = {"date": datetime.date.today().isoformat(), "load": place()["load"]}
+        when |= {} if self.revision is None else {"revision": self.revision}
         values = {**values, **when, "cost": asdict(cost), "load_seconds": load_cost.seconds}
         main = self.experiment.metrics[0]
         self.options.say(

@@ -14,6 +14,8 @@ def test_experiments_are_listed(cli):
     assert ended.code == 0
     for name in EXPERIMENTS:
         assert f"{name}: " in ended.out
+    ended = cli("bench", "dhne-gps", "--list-rows")
+    assert ended.out.splitlines() == [f"dhne-gps: {row.name}" for row in EXPERIMENTS["dhne-gps"].rows]
 
 
 def test_quick_run_and_faults(cli, data_dir, tmp_path):
@@ -40,7 +42,10 @@ def test_ctrl_c_ends_with_130(cli, data_dir, tmp_path, monkeypatch):
     [
         (("nothing",), "there is no experiment 'nothing'"),
         (("all", "--row", "x"), "name the one experiment"),
-        (("dhne-gps", "--data", "nowhere"), "there is no folder 'dhne'"),
+        (
+            ("dhne-gps", "--data", "nowhere"),
+            "there is no folder 'dhne' below 'nowhere', which is no folder either: name the folder",
+        ),
         (("--page", "page.md", "--out", "nowhere"), "no results of experiments"),
     ],
 )

@@ -15,6 +15,7 @@ from hyperlearn_pyg.experiments import runner as module
 from hyperlearn_pyg.experiments.experiment import fingerprint
 from hyperlearn_pyg.experiments.page import costs, read_latest, write_page
 from hyperlearn_pyg.experiments.runner import Options
+from hyperlearn_pyg.experiments.sources import ROOT, data_root
 from hyperlearn_pyg.training.progress import Progress
 
 
@@ -140,6 +141,20 @@ def test_quick_says_that_it_tells_nothing_and_stays_off_the_page(toy, tmp_path):
     with pytest.raises(InputError, match="no results of experiments"):
         write_page(tmp_path, tmp_path / "page.md")
     assert not (tmp_path / "page.md").exists()
+
+
+def test_outside_of_a_checkout_no_revision_is_told(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("hyperlearn_pyg.experiments.cost.revision", lambda: None)
+    paths = run(toy(), Options(out=tmp_path, device="cpu", seeds=1, rows=["pairs"], say=lambda line: None))
+    assert "evision" not in paths[0].read_text(encoding="utf-8") + paths[1].read_text(encoding="utf-8")
+
+
+def test_the_folder_of_the_data_is_that_of_a_checkout_or_here(monkeypatch, tmp_path):
+    monkeypatch.delenv("HYPERLEARN_DATA", raising=False)
+    assert data_root() == ROOT.parent / "shared" / "data"
+    monkeypatch.setattr("hyperlearn_pyg.experiments.sources.ROOT", tmp_path)
+    assert data_root() == Path("data")
+    assert data_root(tmp_path) == tmp_path
 
 
 def test_faults_are_told(toy, tmp_path):
