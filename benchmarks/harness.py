@@ -210,10 +210,11 @@ def write_results(
 
 def _where(place: Mapping[str, Any]) -> str:
     found = ", ".join(f"{package} {number}" for package, number in place["versions"].items())
+    revision = f"Revision {place['revision']}. " if place.get("revision") else ""
     return (
         f"{place['processor']}, {place['cores']} cores, {place['memory_gib']} GiB, {place['threads']} thread(s), "
         f"accelerator: {place['accelerator'] or 'none'}, load {place['load']} at the start and "
-        f"{place['load_at_end']} at the end. Revision {place['revision']}. {found}."
+        f"{place['load_at_end']} at the end. {revision}{found}."
     )
 
 

@@ -30,5 +30,5 @@ def require(name: str) -> ModuleType:
     if available(name):
         return importlib.import_module(name)
     extra = EXTRAS.get(name)
-    how = f"pip install 'hyperlearn-pyg[{extra}]'" if extra else f"pip install {name}"
+    how = f"pip install -c constraints.txt '.[{extra}]' (in the clone)" if extra else f"pip install {name}"
     raise ImportError(f"'{name}' is needed here and not installed. Install it with: {how}")

@@ -14,7 +14,10 @@ def test_what_is_there_is_imported():
 
 @pytest.mark.parametrize(
     ("name", "how"),
-    [("torch_scatter", "pip install 'hyperlearn-pyg[accel]'"), ("no_such_package", "pip install no_such_package")],
+    [
+        ("torch_scatter", "pip install -c constraints.txt '.[accel]' (in the clone)"),
+        ("no_such_package", "pip install no_such_package"),
+    ],
 )
 def test_what_is_missing_says_how_to_install_it(monkeypatch, name, how):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperlearn_pyg import __version__, _optional
-from hyperlearn_pyg.cli.bench import bench
+from hyperlearn_pyg.cli.bench import bench, say_rows
 from hyperlearn_pyg.cli.job import Job, OtherRankError, run_job
 from hyperlearn_pyg.cli.plan import make_plan
 from hyperlearn_pyg.cli.predict import predict_file
@@ -296,9 +296,15 @@ def bench_command(
     minutes: Annotated[float | None, typer.Option(help="Begin nothing more after so many minutes.", min=0)] = None,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1' ...")] = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="A few steps only, to see that it runs.")] = False,
+    list_rows: Annotated[
+        bool, typer.Option("--list-rows", help="Print the rows of the experiments; run none.")
+    ] = False,
     page: Annotated[Path | None, typer.Option(help="Write the results page from the files in --out.")] = None,
 ) -> None:
     """Run experiments on real data: floors, models, what is published; JSON, a table and a plot."""
+    if list_rows:
+        say_rows(names or ["all"], _say)
+        return
     bench(names or [], seeds, row, data, out, minutes, device, quick, page, lambda line: _say(line))
 
 
@@ -324,7 +330,7 @@ def info_command() -> None:
     table.add_row("devices", ", ".join(["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(cuda))]))
     table.add_row("threads", str(torch.get_num_threads()))
     for name, extra in _optional.EXTRAS.items():
-        there = "yes" if _optional.available(name) else f"no (pip install 'hyperlearn-pyg[{extra}]')"
+        there = "yes" if _optional.available(name) else f"no (pip install '.[{extra}]' in the clone)"
         table.add_row(f"optional: {name}", Text(there))
     _out.print(table)
 

@@ -44,4 +44,16 @@ def bench(
         say(f"wrote {page}")
     if not chosen and page is None:
         for name, experiment in EXPERIMENTS.items():
-            say(f"{name}: {experiment.title}")
+            say(f"{name}: {experiment.title} ({len(experiment.rows)} rows, {experiment.seeds} seeds)")
+        say("'hyperlearn bench NAME --list-rows' names the rows; docs/reference/results.md tells what each one took")
+
+
+def say_rows(names: Sequence[str], say: Callable[[str], None]) -> None:
+    """Name the rows of experiments, as ``--row`` takes them.
+
+    Raises:
+        InputError: an unknown experiment.
+    """
+    for experiment in [find(name) for name in (EXPERIMENTS if list(names) == ["all"] else names)]:
+        for row in experiment.rows:
+            say(f"{experiment.name}: {row.name}")

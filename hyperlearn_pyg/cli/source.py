@@ -41,6 +41,7 @@ class Source:
         train: values of the trainer's config that the source asks for.
         published: published results to stand beside, method -> metrics of the test split.
         notes: what was left out or added while reading.
+        labels_in_features: modalities whose features tell their label, so that no probe of it is worth a look.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Source:
     train: dict[str, Any] = field(default_factory=dict)
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    labels_in_features: tuple[str, ...] = ()
 
 
 def run_name(source: str) -> str:
@@ -136,7 +138,8 @@ def _builtin(top: Section, root: Path | None, split: str | None) -> Source:
         raise InputError(f"split: expected one of {list(SPLITS)} (got {fold!r}).{did_you_mean(fold, SPLITS)}")
     data = KNNGraph(k=10)(MovieLens100K(folder, split=fold)[0])  # on features: no rating is read
     published = {method: {"rmse": value} for method, value in _PUBLISHED_U1.items()} if fold == "u1" else {}
-    return Source(name, data, {"dataset": name, "root": str(folder), "split": fold}, published=published)
+    settings = {"dataset": name, "root": str(folder), "split": fold}  # occupations and genres are features and labels
+    return Source(name, data, settings, published=published, labels_in_features=("user", "movie"))
 
 
 def _tables(path: Path, root: Path | None, split: str | None) -> Source:
@@ -145,7 +148,9 @@ def _tables(path: Path, root: Path | None, split: str | None) -> Source:
     dataset = TableDataset(path, root=root)
     settings = {k: v for k, v in dataset.config.raw.items() if k not in ("model", "train")}
     settings = _absolute(settings, (root or path.parent).absolute())
-    return Source(run_name(str(path)), dataset[0], settings, notes=list(dataset.notes))
+    read = {name: [feature.column for feature in m.features] for name, m in dataset.config.modalities.items()}
+    told = tuple(name for name, m in dataset.config.modalities.items() if m.label in read[name])
+    return Source(run_name(str(path)), dataset[0], settings, notes=list(dataset.notes), labels_in_features=told)
 
 
 def _absolute(value: Any, base: Path) -> Any:

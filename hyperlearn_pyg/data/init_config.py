@@ -118,12 +118,19 @@ def _modality(guess: Guess, relations: Sequence[Guess], folder: Path) -> str:
     name = next((c for c in guess.columns if c.lower().endswith(NAME) and c not in used), None)
     label = next((c for c, k in kinds.items() if k == "categorical" and c != name), None)
     lines += [_line("name", name, "shown instead of the id")] if name else []
-    lines += [_line("label", label, "category that colours maps")] if label else []
+    lines += (
+        [_line("label", label, "category that colours maps and is probed in the vectors; no feature")] if label else []
+    )
     unknown = _unknown_ids(guess, relations)
     if unknown:
         lines.append(_line("unknown", "add", f'{unknown} ids are not in the file; or "drop" such tuples'))
     kinds |= {name: ""} if name and not name.lower().endswith("title") else {}  # names of people tell little
-    features = [_feature(guess, column, k) for column, k in kinds.items()]
+    features = [
+        f'# {_key(column)} = "{k}"  # left out: the label, of which a probe would read an input back'
+        if column == label
+        else _feature(guess, column, k)
+        for column, k in kinds.items()
+    ]
     if features:
         lines += ["", f"[modality.{_key(guess.modality)}.features]", *features]
     return "\n".join(lines) + "\n"

@@ -77,9 +77,15 @@ def place() -> dict[str, Any]:
         "memory_gib": _memory_gib(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(terse=True),
-        "revision": revision(),
+        **known_revision(),
         "versions": versions(),
     }
+
+
+def known_revision() -> dict[str, str]:
+    """Return ``revision``, or nothing where it is unknown: outside of a checkout."""
+    found = revision()
+    return {} if found is None else {"revision": found}
 
 
 def revision() -> str | None:

@@ -48,7 +48,7 @@ class Growth:
     def fit(
         self, data: MultiModalHeteroData, config: TrainConfig, values: Mapping[str, Any]
     ) -> tuple[HyperLearn, FitResult]:
-        """Train in both stages.
+        """Train in both stages; Ctrl-C in the first ends it (``FitResult.interrupted``), in the second at once.
 
         Args:
             data: the data, with validation entries of the relation.
@@ -57,6 +57,8 @@ class Growth:
         """
         model = HyperLearn.from_data(data, relations=[self.relation], **values)
         result = fit(model, data, config, progress=False)
+        if result.interrupted:
+            return model, result
         if self.modality is not None:
             model.add_modality(self.modality, data)
             weights = {name: self.weight for name in model.relations if name != self.relation}

@@ -66,8 +66,8 @@ def _experiment(name: str, own: dict[str, Any], epochs: int, figures: tuple[floa
         targets=(Target(metric="mrr", must=must, goal=goal),),
         quoted=(Quoted(name="GETD", values={"mrr": mrr, "hits@10": hits}, source=_PAPER),),
         seeds=3,
-        note="The loss asks for the entities of a fact, not for its relation. Settings were chosen for the first row on "
-        "validation facts by a few single trainings, and the other rows take them over.",
+        note="The loss asks for the entities of a fact, not for its relation. Settings were chosen for the first row "
+        "on validation facts by a few single trainings, and the other rows take them over.",
     )
 
 

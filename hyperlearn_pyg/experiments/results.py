@@ -189,13 +189,14 @@ def _told(content: Mapping[str, Any]) -> list[str]:
 def _where(content: Mapping[str, Any]) -> str:
     at = content["environment"]
     parts = [part for own in content["parts"].values() for part in own]
-    revisions = sorted({str(part["revision"]) for part in parts})
+    found = {part.get("revision") for part in parts} - {None} or {at.get("revision")} - {None}
+    revision = f", revision {', '.join(sorted(found))}" if found else ""
     loads = [part["load"][0] for part in parts if part["load"]]
     busy = f", load {min(loads):.1f} to {max(loads):.1f} meanwhile" if loads else ""
     packages = ", ".join(f"{name} {at['versions'][name]}" for name in ("torch", "torch_geometric", "hyperlearn_pyg"))
     quick = "**A quick run: it shows that the experiment runs, and nothing more.** " if content["quick"] else ""
     return (
-        f"{quick}{content['date']}, revision {', '.join(revisions) or at['revision']}; {at['processor']}, "
+        f"{quick}{content['date']}{revision}; {at['processor']}, "
         f"{at['cores']} cores, {at['threads']} thread(s), {at['memory_gib']} GiB, "
         f"accelerator: {at['accelerator'] or 'none'}{busy}. {packages}."
     )

@@ -63,7 +63,8 @@ def run(experiment: Experiment, options: Options) -> list[Path]:
     """Run what is missing of an experiment and write its results anew.
 
     Seed by seed: floors, then every row. What is done is kept, so that a run that was stopped goes on; a piece whose
-    settings have changed is done again.
+    settings have changed is done again. After Ctrl-C the results are written from the pieces that are finished; a
+    training that was cut short is none.
 
     Args:
         experiment: the experiment.
@@ -74,6 +75,7 @@ def run(experiment: Experiment, options: Options) -> list[Path]:
 
     Raises:
         InputError: an unknown row, no data, or a damaged piece.
+        KeyboardInterrupt: ended by Ctrl-C, after the results were written.
     """
     known = [row.name for row in experiment.rows]
     for name in options.rows or ():
@@ -82,13 +84,24 @@ def run(experiment: Experiment, options: Options) -> list[Path]:
     seeds = 1 if options.quick else options.seeds or experiment.seeds
     parts, at = Parts(options.out / PARTS / experiment.name), place()
     found: dict[str, list[dict[str, Any]]] = {}
-    job = _Job(experiment, parts, options, at["revision"])
+    job = _Job(experiment, parts, options, at.get("revision"))
+    job.tell_kept(seeds)
     for seed in range(seeds):
         for row in (None, *experiment.rows):
             part = job.part(row, seed)
             if part is not None:
                 found.setdefault(FLOORS if row is None else row.name, []).append(part)
-    return write_results(experiment, found, at, options.out, seeds=seeds, quick=options.quick)
+    if job.stopped and not found:
+        options.say(f"{experiment.name}: stopped before a piece was finished; nothing was written")
+        raise KeyboardInterrupt
+    paths = write_results(experiment, found, at, options.out, seeds=seeds, quick=options.quick)
+    if job.stopped:
+        count, written = sum(map(len, found.values())), ", ".join(map(str, paths))
+        options.say(
+            f"{experiment.name}: stopped; wrote {written} from {count} finished pieces; the same command goes on"
+        )
+        raise KeyboardInterrupt
+    return paths
 
 
 @dataclass
@@ -100,27 +113,46 @@ class _Job:
     options: Options
     revision: str | None  # as the code was when it was imported
     loaded: MultiModalHeteroData | None = None
+    stopped: bool = False  # by Ctrl-C: what is finished is still read, and nothing is begun
+
+    def tell_kept(self, seeds: int) -> None:
+        """Say which pieces are there already."""
+        for row in (None, *self.experiment.rows):
+            count = sum(self._kept(row, seed) is not None for seed in range(seeds))
+            if count:
+                what = f"{self.experiment.name}: {count} of {seeds} seeds of '{_name(row)}'"
+                self.options.say(f"{what} were done before and are kept")
+
+    def _kept(self, row: Row | None, seed: int) -> dict[str, Any] | None:
+        return self.parts.read(_name(row), seed, fingerprint(self.experiment, row, self.options.quick))
 
     def part(self, row: Row | None, seed: int) -> dict[str, Any] | None:
-        """Return a piece, made now or before; None where it is not asked for or the time is over."""
-        name, mark = FLOORS if row is None else row.name, fingerprint(self.experiment, row, self.options.quick)
-        part = self.parts.read(name, seed, mark)
+        """Return a piece, made now or before; None where it is not asked for, the time is over or Ctrl-C came."""
+        part = self._kept(row, seed)
         asked = row is None or self.options.rows is None or row.name in self.options.rows
-        if part is not None or self.options.spent or not asked:
+        if part is not None or self.stopped or self.options.spent or not asked:
             return part
+        try:
+            return self._make(row, seed)
+        except KeyboardInterrupt:
+            self.stopped = True
+            return None
+
+    def _make(self, row: Row | None, seed: int) -> dict[str, Any]:
         with measured() as load_cost:
             data = self._data(seed)
         with measured() as cost:
             values = _floors(self.experiment, data, seed) if row is None else self._train(row, data, seed)
-        when = {"date": datetime.date.today().isoformat(), "revision": self.revision, "load": place()["load"]}
+        when = {"date": datetime.date.today().isoformat(), "load": place()["load"]}
+        when |= {} if self.revision is None else {"revision": self.revision}
         values = {**values, **when, "cost": asdict(cost), "load_seconds": load_cost.seconds}
         main = self.experiment.metrics[0]
         self.options.say(
-            f"{self.experiment.name}, seed {seed}, {name}: "
+            f"{self.experiment.name}, seed {seed}, {_name(row)}: "
             + ", ".join(f"{main} {m[main]:.4f} of {n}" for n, m in values["test"].items() if main in m)
             + f" ({cost.seconds:.0f} s)"
         )
-        return self.parts.write(name, seed, mark, values)
+        return self.parts.write(_name(row), seed, fingerprint(self.experiment, row, self.options.quick), values)
 
     def _data(self, seed: int) -> MultiModalHeteroData:
         if self.loaded is None:
@@ -132,6 +164,8 @@ class _Job:
         data = data if row.change is None else row.change(data)
         torch.manual_seed(seed)
         model, result = _fitted(row, data, seed, self.options)
+        if result.interrupted:  # what is there is no trained model
+            raise KeyboardInterrupt
         scores: Metrics = {}
         for measure in self.experiment.measures:
             scores |= measure.score(model, data, seed)
@@ -139,6 +173,10 @@ class _Job:
         best = {"best_epoch": result.best_epoch, "seconds_per_step": result.seconds_per_step}
         count = sum(p.numel() for p in model.parameters())
         return {"test": {row.name: scores}, "validation": validation, "parameters": count, **best}
+
+
+def _name(row: Row | None) -> str:
+    return FLOORS if row is None else row.name
 
 
 def _fitted(row: Row, data: MultiModalHeteroData, seed: int, options: Options) -> tuple[HyperLearn, FitResult]:

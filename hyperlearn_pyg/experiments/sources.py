@@ -20,8 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def data_root(given: Path | None = None) -> Path:
-    """Return the folder of the data sets: the given one, that of ``HYPERLEARN_DATA``, or ``../shared/data``."""
-    return given or Path(os.environ.get(VARIABLE) or ROOT.parent / "shared" / "data")
+    """Return the folder of the data sets: the given one, or that of ``HYPERLEARN_DATA``.
+
+    Else ``../shared/data`` beside a checkout, and ``data`` here where there is no checkout.
+    """
+    beside = ROOT.parent / "shared" / "data" if (ROOT / "pyproject.toml").is_file() else Path("data")
+    return given or Path(os.environ.get(VARIABLE) or beside)
 
 
 def folder_of(base: Path, name: str) -> Path:
@@ -31,7 +35,11 @@ def folder_of(base: Path, name: str) -> Path:
         InputError: it is not there.
     """
     if not (base / name).is_dir():
-        raise InputError(f"there is no folder '{name}' below '{base}': name the folder of the data with {VARIABLE}")
+        nor = "" if base.is_dir() else ", which is no folder either"
+        raise InputError(
+            f"there is no folder '{name}' below '{base}'{nor}: name the folder that holds all data sets with --data "
+            f"or in the environment variable {VARIABLE} (docs/reference/datasets.md tells how it is laid out)"
+        )
     return base / name
 
 

@@ -60,8 +60,8 @@ def fit(
     test entries are never read. The best state is kept; with ``config.refit`` the model is then trained again, from
     the same start, on training and validation entries together for the chosen number of epochs.
 
-    Ctrl-C ends the training after the current step; with ``out`` the state is kept and ``resume`` goes on from it, to
-    the same numbers bit by bit as without the interruption.
+    Ctrl-C ends the training after the current step, in either phase, and sets ``interrupted`` in what is returned. With
+    ``out`` the state is kept and ``resume`` goes on from it, to the same numbers bit by bit as without interruption.
 
     Args:
         model: the model; its start values are set anew from the training entries. Spread over ranks, every rank calls
@@ -100,6 +100,8 @@ def fit(
             raise
     if events is not None:
         events.close()
+    if interrupt.requested and not result.interrupted:  # came after the last step: it is the caller's
+        raise KeyboardInterrupt
     return result
 
 

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.training._rows import BUDGET, rows_at_once
 
 _PROBES = ("logistic", "ridge")
@@ -87,7 +88,8 @@ def neighbor_agreement(
     Args:
         query: vectors of the one modality ``[N, C]``.
         candidates: vectors of the other ``[M, C]``; nearness is the cosine.
-        query_labels: labels ``[N]``, those to leave out as in :func:`linear_probe`.
+        query_labels: labels ``[N]``, those to leave out as in :func:`linear_probe`; both sides must have some, for
+            instance ``data[modality].get("item_label")``.
         candidate_labels: labels ``[M]`` of the same set.
         k: so many neighbours are looked at; all where there are fewer.
         budget: similarities held at once; one query at least.
@@ -96,7 +98,8 @@ def neighbor_agreement(
         ``agreement``, the share of neighbours with the query's label; ``chance``, that of all candidates.
 
     Raises:
-        ValueError: shapes that differ, ``k`` below 1, or no labelled item on a side.
+        ValueError: shapes that differ, ``k`` below 1, or no labelled item on a side; an InputError where the labels of
+            a side are None.
     """
     if k < 1:
         raise ValueError(f"'k' must be at least 1 (got {k})")
@@ -162,7 +165,12 @@ def _pair(
     return left, right, number[: len(a)], number[len(a) :]
 
 
-def _labelled(vectors: Tensor, labels: Tensor | Sequence[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _labelled(vectors: Tensor, labels: Tensor | Sequence[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    if labels is None:
+        raise InputError(
+            "no labels are given (got None): pass one for each item, as data[modality].item_label holds them where the "
+            "data has labels (in a config, 'label' of the modality)"
+        )
     if vectors.dim() != 2 or len(vectors) != len(labels):
         raise ValueError(
             f"'vectors' must have shape [N, C] with a label for each of the N rows (got {list(vectors.shape)} and "

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.nn import Module
 
 from hyperlearn_pyg.data import MultiModalHeteroData
@@ -112,7 +115,39 @@ class Problem:
             "model": self.model_config.to_dict(),
             "train": train,
             "repeats": self.repeats,
+            "contents": self._contents,
+            "drawn": self._drawn,
         }
+
+    @cached_property
+    def _contents(self) -> dict[str, str]:
+        """What the first training reads, as short digests by name; entries of the test are not among it."""
+        data = self.data(0)
+        found = {f"items of relation {name}": data.relation(name).index for name in self.specs}
+        for store in data.stores:
+            key = store._key
+            what = f"relation {key}" if key in self.specs else f"modality {key}"
+            what = f"graph {' '.join(key)}" if isinstance(key, tuple) else what
+            if isinstance(key, tuple) and key[-1] in self.specs:  # its memberships: told by the items above
+                continue
+            found |= {f"{name} of {what}": value for name, value in store.items() if isinstance(value, Tensor)}
+        return {name: _digest(tensor) for name, tensor in found.items()}
+
+    @cached_property
+    def _drawn(self) -> list[str]:
+        """The relations without validation entries of their own: some are drawn from their training entries."""
+        data = self._read(self._seed)
+        fraction = self.train_config.val_fraction
+        return [name for name in self.specs if fraction and not len(split_positions(data, name, ("val",)))]
 
     def _read(self, seed: int) -> MultiModalHeteroData:
         return self.load(seed)
+
+
+def _digest(tensor: Tensor) -> str:
+    """Return a short name of type, shape and values of a tensor."""
+    plain = tensor.detach().cpu()
+    plain = (plain.to_dense() if plain.layout is not torch.strided else plain).contiguous()
+    told = hashlib.sha256(f"{plain.dtype} {list(plain.shape)}".encode())
+    told.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return told.hexdigest()[:16]

@@ -66,19 +66,30 @@ def note(
     cut = sum(row["state"] != "complete" for row in rows)
     seconds = sum(row["seconds"] or 0.0 for row in rows)
     metrics = [key for key in best if key not in _OWN and key not in space.entries]
-    told = ", ".join(f"{key} {best[key]:.4f}" for key in metrics)
+    scored = ", ".join(f"{key} {best[key]:.4f}" for key in metrics)
     head = (
         f"{len(rows)} trials, {cut} of them cut short, {seconds / 60:.1f} minutes; {brief['repeats']} training(s) a "
         f"trial, seed {brief['train']['seed']}. Scored on validation entries alone (lower is better); no test entry "
         "was read."
     )
-    outcome = f"Best: trial {best['trial']}, score {best['score']:.4f} ({told}). Its settings are in `{name}`."
-    settings = [[key, _range(entry), _before(brief, key), _cell(best[key])] for key, entry in space.entries.items()]
+    outcome = f"Best: trial {best['trial']}, score {best['score']:.4f} ({scored}). Its settings are in `{name}`."
+    outside = [key for key, entry in space.entries.items() if _value(brief, key) not in entry]
+    start = (
+        f"No trial has the values at the start: {', '.join(outside)} lie outside of what was searched, so the best may "
+        "be worse than they are."
+        if outside
+        else "The first trial has the values at the start."
+    )
+    drawn = ", ".join(f"'{name}'" for name in brief["drawn"])
+    share = brief["train"]["val_fraction"]
+    held = f"The data names no validation entries of {drawn}: train.val_fraction = {share} of their training entries."
+    settings = [[key, _range(e), _cell(_value(brief, key)), _cell(best[key])] for key, e in space.entries.items()]
     whole = sorted((row for row in rows if row["state"] == "complete"), key=lambda row: float(row["score"]))[:_SHOWN]
     columns = ["trial", "score", *metrics, *space.entries]
     cells = [[_cell(row.get(column, "")) for column in columns] for row in whole]
     tables = [_table(["setting", "searched", "before", "best"], settings), _table(columns, cells)]
-    return "\n\n".join(["# Search for settings", head, outcome, *tables]) + "\n"
+    told = [head, outcome, start, *([held] if drawn else [])]
+    return "\n\n".join(["# Search for settings", *told, *tables]) + "\n"
 
 
 _OWN = ("trial", "state", "score", "best_epoch", "seconds", "fault")
@@ -90,9 +101,10 @@ def _range(entry: Any) -> str:
     return ", ".join(map(str, entry.values))
 
 
-def _before(brief: Mapping[str, Any], key: str) -> str:
+def _value(brief: Mapping[str, Any], key: str) -> Any:
+    """Return a value at the start."""
     part, name = key.split(".")
-    return _cell(brief[part][name])
+    return brief[part][name]
 
 
 def _cell(value: Any) -> str:

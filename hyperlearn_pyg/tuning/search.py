@@ -73,10 +73,11 @@ def tune(
     """Search for the settings that score best on validation entries, with Optuna (extra ``tune``).
 
     A trial trains a model, without a refit, and is scored by what its epoch is chosen by. The first has the settings
-    that are given here; the next ones are drawn at random, and then by the tree-structured Parzen estimator (Bergstra
-    et al., NIPS 2011). A trial whose validation curve is worse than the median of those before at the same epoch is
-    cut short. Test entries are taken out of the data before anything is trained: they are never scored, and no trial
-    can hang on them. (With ``val_kind="like_test"`` their items and times alone tell how validation is drawn.)
+    that are given here, but draws those that lie outside of the space; the next ones are drawn at random, and then by
+    the tree-structured Parzen estimator (Bergstra et al., NIPS 2011). A trial whose validation curve is worse than the
+    median of those before at the same epoch is cut short. Test entries are taken out of the data before anything is
+    trained: they are never scored, and no trial can hang on them. (With ``val_kind="like_test"`` their items and times
+    alone tell how validation is drawn.)
 
     Args:
         data: the data, or what gives it for a seed.
@@ -94,8 +95,8 @@ def tune(
         repeats: trainings of a trial, each with a seed of its own for validation entries, start and negatives; their
             mean counts. More than one where there are few validation entries.
         out: folder of the study, the table of trials and the best settings; it may hold files of other names.
-        resume: go on with the study in ``out``; the same seed makes the proposals of a search that was never ended, as
-            far as trainings give the same numbers.
+        resume: go on with the study in ``out``, with the same data and settings; the same seed makes the proposals of
+            a search that was never ended, as far as trainings give the same numbers.
         settings: what the file of the best settings holds besides, such as tables of data: all settings are written
             then, and those that were searched where absent.
         name: name of that file in ``out``.
@@ -103,7 +104,7 @@ def tune(
 
     Raises:
         InputError: a fault of the settings or the space, nothing held out to choose by, no finished trial in the time,
-            nothing to resume, a study of other settings, or one that is there and not to be resumed.
+            nothing to resume, a study of other data or settings, or one that is there and not to be resumed.
         ImportError: Optuna is not installed.
     """
     check_budget(trials, minutes, repeats)
@@ -155,6 +156,10 @@ class _Search:
 
     def run(self) -> TuneResult:
         """Run trials until the budget is used up."""
+        outside = self.space.outside(self.problem.model_config, self.problem.train_config)
+        if outside and not self.study.finished:
+            listed = ", ".join(f"{key} = {_short(value)}" for key, value in outside.items())
+            self.say(f"note: not in the space: {listed}; no trial has all values at the start, the first draws these")
         while not self._is_over() and not self.interrupted:
             trial = self.study.ask()
             try:

@@ -141,6 +141,12 @@ class Space:
         values = {key: getattr(own[key.split(".")[0]], key.split(".")[1]) for key in self.entries}
         return {key: value for key, value in values.items() if value in self.entries[key]}
 
+    def outside(self, model: ModelConfig, train: TrainConfig) -> dict[str, Any]:
+        """Return the values of two configs that do not lie in the space."""
+        own, start = {"model": model, "train": train}, self.start(model, train)
+        missing = [key.split(".") for key in self.entries if key not in start]
+        return {f"{part}.{name}": getattr(own[part], name) for part, name in missing}
+
 
 def load_space(path: str | os.PathLike[str]) -> Space:
     """Read a space from a TOML file, as :meth:`Space.from_dict` does.
@@ -172,7 +178,7 @@ def _entry(part: str, name: str, given: Any, section: Section) -> Range | Choice
         try:
             _CONFIGS[part]().replace(**{name: value})
         except InputError as error:
-            raise section.error(name, str(error)) from error
+            raise section.error(name, str(error).removeprefix(f"{part}.{name}: ")) from error
     return entry
 
 

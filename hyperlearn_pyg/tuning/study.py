@@ -81,10 +81,8 @@ class Study:
             return
         for key, value in settings.items():
             if before.get(key) != value:
-                raise InputError(
-                    f"'{path}' is a search of another {key}: {_difference(before.get(key), value)}. Resume with the "
-                    "same, or start afresh in another directory"
-                )
+                fault = _fault(key, before.get(key), value)
+                raise InputError(f"'{path}': {fault}. Resume with the same, or start afresh in another directory")
 
     def _clear(self, start: Mapping[str, Any]) -> None:
         """Give up what was under way when the search ended: it is proposed again. Ask for the start first of all."""
@@ -125,12 +123,36 @@ def has_study(out: str | os.PathLike[str]) -> bool:
     return (Path(out) / STUDY_FILE).is_file()
 
 
+def _fault(key: str, before: Any, now: Any) -> str:
+    """Tell what is not as it was when the search began."""
+    if key == "contents":
+        if before is None:
+            return "this search was begun by an earlier version, which did not note what the data holds"
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        more = f" (and {len(names) - 3} more)" if len(names) > 3 else ""
+        return f"the data changed since this search began: other {', '.join(names[:3])}{more}"
+    if key == "space":
+        before, now = (
+            {f"{part}.{name}": entry for part in own for name, entry in own[part].items()} for own in (before, now)
+        )
+    return f"this is a search of another {key}: {_difference(before, now)}"
+
+
 def _difference(before: Any, now: Any) -> str:
     """Tell how two values differ; of tables, the entries that do."""
     if not isinstance(before, dict) or not isinstance(now, dict):
-        return f"{before!r}, now {now!r}"
+        return f"{_plain(before)}, now {_plain(now)}"
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return ", ".join(f"{name} = {before.get(name)!r} (now {now.get(name)!r})" for name in names)
+    return ", ".join(f"{name} = {_plain(before.get(name))} (now {_plain(now.get(name))})" for name in names)
+
+
+def _plain(value: Any) -> str:
+    """Return a value, or the values that a setting may take, for a reader."""
+    if isinstance(value, dict) and {"low", "high"} <= set(value):
+        return f"{value['low']} to {value['high']}" + (", log" if value.get("log") else "")
+    if isinstance(value, list) and value and not any(isinstance(part, (list, dict)) for part in value):
+        return " or ".join(map(repr, value))
+    return "none" if value is None else repr(value)
 
 
 def _drop_half_line(path: Path) -> None:

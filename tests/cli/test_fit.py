@@ -58,6 +58,9 @@ def test_tables_of_order_two_and_three(cli, tables):
     out = tables / "runs" / "small"
     found = metrics(out)
     assert found["test"]["relations"].keys() == {"rates", "tags"}
+    assert found["linear probe"] == {}  # the label is a feature
+    assert found["linear probe left out"] == "the label is among the features: user"
+    assert "linear probe left out" in (out / "report.html").read_text(encoding="utf-8")
     assert found["test"]["relations"]["tags"].keys() == {"auc", "ap", "mrr", "hits@1", "hits@3", "hits@10", "slots"}
     assert found["versions"]["torch"] == torch.__version__
     users = pq.read_table(out / "embeddings" / "user.parquet")

@@ -18,7 +18,7 @@ def test_info(cli):
 
 def test_info_says_how_to_install_what_is_missing(cli, monkeypatch):
     monkeypatch.setattr("hyperlearn_pyg._optional.available", lambda _: False)
-    assert cli("info").out.count("no (pip install 'hyperlearn-pyg[accel]')") == 2
+    assert cli("info").out.count("no (pip install '.[accel]' in the clone)") == 2
 
 
 def test_version(cli):

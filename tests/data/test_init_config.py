@@ -45,7 +45,8 @@ def test_users_films_ratings(tmp_path):
     config, tables = drafted(tmp_path, users=USERS, movies=MOVIES, ratings=RATINGS)
     user, movie = config.modalities["user"], config.modalities["movie"]
     assert (user.id, user.name, user.label) == ("user_id", "full_name", "occupation")
-    assert {f.column: f.kind for f in user.features} == {"occupation": "categorical", "age": "numeric"}
+    assert {f.column: f.kind for f in user.features} == {"age": "numeric"}  # the label is no feature
+    assert '# occupation = "categorical"  # left out: the label' in (tmp_path / "config.toml").read_text()
     assert (movie.id, movie.name) == ("id", "title")
     assert {f.column: f.kind for f in movie.features} == {"title": "text", "genres": "multi", "year": "numeric"}
     rating = config.relations["rating"]
@@ -53,6 +54,13 @@ def test_users_films_ratings(tmp_path):
     assert (rating.value, rating.time, rating.missing) == ("rating", "timestamp", "error")
     assert len(tables.data.relation("rating")) == 60
     assert tables.notes == []
+
+
+def test_a_label_may_be_all_that_there_is(tmp_path):
+    users = "user_id,gender\n" + "".join(f"{i},{'fm'[i % 2]}\n" for i in range(1, 21))
+    config, tables = drafted(tmp_path, users=users, ratings=RATINGS)
+    assert (config.modalities["user"].label, config.modalities["user"].features) == ("gender", ())
+    assert set(tables.data["user"].item_label) == {"f", "m"}
 
 
 def test_every_line_of_a_draft_is_config_or_comment(tmp_path):
@@ -111,14 +119,15 @@ def test_friends_are_a_graph(tmp_path):
 
 
 def test_split_column_latin_1_unknown_ids_and_odd_names(tmp_path):
-    (tmp_path / "people.tsv").write_bytes('person id\tf"l.a\xe9\n1\tx\n2\ty\n'.encode("latin-1"))
+    (tmp_path / "people.tsv").write_bytes('person id\tf"l.a\xe9\tk".\xe9\n1\tx\t3\n2\ty\t4\n'.encode("latin-1"))
     texts = "person id,thing_id,split,rating\n1,a,train,good\n3,b,test,bad\n1,c,val,bad\n"
     out = tmp_path / "c.toml"
     write_config([tmp_path / "people.tsv", *files(tmp_path, buys=texts)], out)
     config = load_config(out)
     assert config.modalities["people"].table.encoding == "latin-1"
     assert config.modalities["people"].unknown == "add"
-    assert [f.column for f in config.modalities["people"].features] == ['f"l.a\xe9']
+    assert config.modalities["people"].label == 'f"l.a\xe9'
+    assert [f.column for f in config.modalities["people"].features] == ['k".\xe9']
     buy = config.relations["buy"]
     assert (buy.split, buy.value) == ("split", None)
     assert read_tables(out).data["people"].item_id == ["1", "2", "3"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from hyperlearn_pyg.experiments.modality_added import PairsApart, Probe
 from hyperlearn_pyg.experiments.runner import Options
 from hyperlearn_pyg.nn import HyperLearn
 from hyperlearn_pyg.training import TrainConfig, evaluate, fit
+from hyperlearn_pyg.training.progress import Progress
 from hyperlearn_pyg.transforms import RandomRelationSplit
 
 VALUES = {"preset": "links", "rank": 2, "num_negatives": 3}
@@ -75,6 +78,22 @@ def test_what_is_kept_is_at_least_as_good_on_validation_as_what_was_there(modali
         found = evaluate(model, make(), "val", known=("train", "val"), ranking_tuples=0)
         scores.append(found["relations"]["likes"]["auc"])
     assert scores[1] >= scores[0]
+
+
+@pytest.mark.parametrize("stage", ["first", "second"])
+def test_ctrl_c_ends_both_stages(monkeypatch, stage: str) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    growth = Growth("likes", "tag", 1, eval_every=1, metric="auc")
+    if stage == "first":
+        monkeypatch.setattr(Progress, "update", interrupt)
+        monkeypatch.setattr(Growth, "_go_on", lambda *_: pytest.fail("went on"))
+        assert grown(growth)[1].interrupted
+    else:
+        monkeypatch.setattr(module, "epoch_plan", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            grown(growth)
 
 
 def test_rows_of_a_table_grow(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -13,6 +15,8 @@ from hyperlearn_pyg.experiments import runner as module
 from hyperlearn_pyg.experiments.experiment import fingerprint
 from hyperlearn_pyg.experiments.page import costs, read_latest, write_page
 from hyperlearn_pyg.experiments.runner import Options
+from hyperlearn_pyg.experiments.sources import ROOT, data_root
+from hyperlearn_pyg.training.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,56 @@ def test_what_is_done_is_not_done_again_and_other_settings_are(toy, done, tmp_pa
     ]  # the other row is of other settings
 
 
+def interrupt_at(monkeypatch, number: int, phase: str) -> None:
+    """Send a Ctrl-C with the first epoch of a phase of the training of a number."""
+    begun, update = [0], Progress.update
+
+    def interrupting(self, row, total):
+        update(self, row, total)
+        begun[0] += (row["phase"], row["epoch"]) == ("select", 1)
+        if (begun[0], row["phase"], row["epoch"]) == (number, phase, 1):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "update", interrupting)
+
+
+@pytest.mark.parametrize("phase", [pytest.param("select", marks=pytest.mark.slow), "refit"])
+def test_a_training_that_ctrl_c_cut_short_is_no_piece(toy, done, tmp_path, monkeypatch, phase):
+    experiment = toy()
+    rows = tuple(replace(row, train={**row.train, "refit": True}) for row in experiment.rows)
+    experiment, said = replace(experiment, rows=rows), []
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, phase)
+        with pytest.raises(KeyboardInterrupt):
+            run(experiment, Options(out=tmp_path, device="cpu", say=said.append))
+    folder = tmp_path / "parts" / "toy"
+    assert sorted(path.name for path in folder.iterdir()) == ["floors-0.json", "pairs-0.json"]
+    assert "from 2 finished pieces" in said[-1]
+    content = json.loads(next(tmp_path.glob("*-toy.json")).read_text(encoding="utf-8"))
+    assert [line["name"] for line in content["lines"] if line["kind"] == "measured"] == ["pairs"]
+    said.clear()
+    run(experiment, Options(out=tmp_path, device="cpu", seeds=1, say=said.append))
+    assert said[:2] == [f"toy: 1 of 1 seeds of '{name}' were done before and are kept" for name in ("floors", "pairs")]
+    assert len(said) == 3  # and the row that was cut short is trained
+
+
+def test_ctrl_c_before_any_piece_writes_nothing_and_after_others_keeps_those(toy, done, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    said = []
+    monkeypatch.setattr(module, "_floors", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(toy(), Options(out=tmp_path / "none", device="cpu", say=said.append))
+    assert said == ["toy: stopped before a piece was finished; nothing was written"]
+    assert not (tmp_path / "none").exists()
+    copytree(done[1], tmp_path / "some")
+    (tmp_path / "some" / "parts" / "toy" / "floors-0.json").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(toy(), Options(out=tmp_path / "some", device="cpu", say=said.append))
+    assert "from 5 finished pieces" in said[-1]  # also those of rows and seeds that come later
+
+
 def test_a_seed_gives_the_same_scores_and_the_data_of_the_next_one_is_another(toy, done, tmp_path):
     run(toy(), Options(out=tmp_path, device="cpu", rows=["pairs"], say=lambda line: None))
     parts = [json.loads((tmp_path / "parts" / "toy" / f"pairs-{seed}.json").read_text()) for seed in (0, 1)]
@@ -87,6 +141,20 @@ def test_quick_says_that_it_tells_nothing_and_stays_off_the_page(toy, tmp_path):
     with pytest.raises(InputError, match="no results of experiments"):
         write_page(tmp_path, tmp_path / "page.md")
     assert not (tmp_path / "page.md").exists()
+
+
+def test_outside_of_a_checkout_no_revision_is_told(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("hyperlearn_pyg.experiments.cost.revision", lambda: None)
+    paths = run(toy(), Options(out=tmp_path, device="cpu", seeds=1, rows=["pairs"], say=lambda line: None))
+    assert "evision" not in paths[0].read_text(encoding="utf-8") + paths[1].read_text(encoding="utf-8")
+
+
+def test_the_folder_of_the_data_is_that_of_a_checkout_or_here(monkeypatch, tmp_path):
+    monkeypatch.delenv("HYPERLEARN_DATA", raising=False)
+    assert data_root() == ROOT.parent / "shared" / "data"
+    monkeypatch.setattr("hyperlearn_pyg.experiments.sources.ROOT", tmp_path)
+    assert data_root() == Path("data")
+    assert data_root(tmp_path) == tmp_path
 
 
 def test_faults_are_told(toy, tmp_path):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,14 @@ def test_a_resumed_run_is_bit_equal_wherever_it_stopped(
         assert rows(result) == rows(expected)
         assert (result.best_epoch, result.validation) == (expected.best_epoch, expected.validation)
         assert equal(model, whole)
+
+
+def test_ctrl_c_after_the_last_step_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data()
+    model = make_model(data)
+    monkeypatch.setattr(model, "eval", lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, data, epochs=0, refit=False, progress=False)
 
 
 @pytest.mark.parametrize("preset", ["paper", "links"])

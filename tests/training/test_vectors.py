@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from hyperlearn_pyg.errors import InputError
 from hyperlearn_pyg.training import linear_probe, neighbor_agreement, retrieval_map
 
 
@@ -73,6 +74,8 @@ def test_errors() -> None:
         linear_probe(x, torch.zeros(3), seeds=[])
     with pytest.raises(ValueError, match=r"shape \[N, C\] with a label for each of the N rows \(got \[3, 2\] and 2"):
         linear_probe(x, [0, 1])
+    with pytest.raises(InputError, match="item_label"):
+        neighbor_agreement(x, x, [0, 1, 2], None)
     with pytest.raises(ValueError, match=r"'k' must be at least 1 \(got 0\)"):
         neighbor_agreement(x, x, [0] * 3, [0] * 3, k=0)
     with pytest.raises(ValueError, match=r"must be of one width \(got 2 and 1\)"):

@@ -57,6 +57,25 @@ class TestOutcome:
     def test_the_first_trial_has_the_settings_at_the_start(self, whole):
         assert (whole[0].trials[0]["model.rank"], whole[0].trials[0]["train.lr"]) == (2, 0.02)
 
+    def test_a_start_outside_of_the_space_is_told(self, tmp_path):
+        said: list[str] = []
+        space = {"model": {"rank": [3, 4]}, "train": {"lr": [0.02, 0.1]}}
+        found = run(space=space, out=tmp_path, trials=1, say=said.append)
+        assert (found.trials[0]["model.rank"] in (3, 4), found.trials[0]["train.lr"]) == (True, 0.02)
+        assert said[0].startswith("note: not in the space: model.rank = 2; no trial has all values at the start")
+        text = (tmp_path / "tune.md").read_text(encoding="utf-8")
+        assert "No trial has the values at the start: model.rank lie outside" in text
+        run(space=space, out=tmp_path, trials=2, say=said.append, resume=True)
+        assert sum(line.startswith("note:") for line in said) == 1
+
+    def test_where_validation_comes_from_is_told(self, whole, tmp_path):
+        held = "The data names no validation entries of 'tags': train.val_fraction = 0.1"
+        assert held not in (whole[1] / "tune.md").read_text(encoding="utf-8")
+        data = make_data()
+        data["tags"].val_mask[:] = False
+        run(data, out=tmp_path, trials=1)
+        assert held in (tmp_path / "tune.md").read_text(encoding="utf-8")
+
     def test_a_training_with_the_best_settings_scores_what_was_said(self, whole):
         result, data = whole[0], make_data()
         torch.manual_seed(0)
@@ -88,6 +107,7 @@ class TestOutcome:
         text = (out / "tune.md").read_text(encoding="utf-8")
         assert f"Best: trial {result.best['trial']}, score {result.score:.4f}" in text
         assert "| model.rank | 1 to 4 | 2 |" in text
+        assert "The first trial has the values at the start." in text
 
 
 def scrambled(data: MultiModalHeteroData, splits: tuple[str, ...]) -> MultiModalHeteroData:
@@ -213,7 +233,7 @@ class TestResume:
         [
             ({"train": {**TRAIN, "seed": 1}}, "is a search of another train"),
             ({"model": {**MODEL, "rank": 3}}, "is a search of another model"),
-            ({"space": {"model": {"rank": [1, 2]}}}, "is a search of another space"),
+            ({"space": {"model": {"rank": [1, 2]}}}, "space: model.rank = 1 to 4 .now 1 or 2.,.*train.lr = .*now none"),
             ({"repeats": 2}, "is a search of another repeats"),
         ],
     )
@@ -226,6 +246,21 @@ class TestResume:
     def test_other_data_is_refused(self, whole):
         with pytest.raises(InputError, match="is a search of another data"):
             run(make_data(valued=True), out=whole[1], resume=True)
+
+    @pytest.mark.parametrize("name", ["rates", "tags"])
+    def test_other_entries_of_the_same_shape_are_refused(self, tmp_path, name):
+        run(make_data(valued=True), out=tmp_path, trials=1)
+        data = make_data(valued=True)
+        run(data, out=tmp_path, resume=True, trials=1)  # read anew, it is the same
+        if name == "rates":
+            data["rates"].value = data["rates"].value.flip(0)
+            message = "the data changed since this search began: other value of relation rates"
+        else:
+            index = data["user", "member", "tags"].edge_index
+            index[0] = index[0].flip(0)
+            message = "the data changed since this search began: other items of relation tags"
+        with pytest.raises(InputError, match=message):
+            run(data, out=tmp_path, resume=True, trials=1)
 
     def test_a_damaged_study_is_named(self, tmp_path):
         (tmp_path / "study.jsonl").write_text("{]\n{}\n", encoding="utf-8")

@@ -55,7 +55,9 @@ def test_a_file_is_read_and_written(tmp_path):
 
 
 def test_the_start_has_what_lies_in_the_space():
-    start = Space.from_dict(SPACE).start(ModelConfig(rank=9, decoder="pairwise", l2=0.01), TrainConfig(lr=0.1))
+    space, configs = Space.from_dict(SPACE), (ModelConfig(rank=9, decoder="pairwise", l2=0.01), TrainConfig(lr=0.1))
+    start = space.start(*configs)
+    assert space.outside(*configs) == {"model.rank": 9, "train.batch_size": None}
     assert start == {"model.decoder": "pairwise", "model.l2": 0.01, "train.lr": 0.1}
 
 
@@ -68,8 +70,8 @@ def test_the_start_has_what_lies_in_the_space():
         ({"model": {"preset": ["paper"]}}, "the same for all trials"),
         ({"train": {"val_kind": ["item"]}}, "the same for all trials"),
         ({"train": {"seed": {"low": 0, "high": 9}}}, "the same for all trials"),
-        ({"model": {"rank": [0, 1]}}, r"model.rank: expected a whole number of at least 1 \(got 0\)"),
-        ({"model": {"rank": [1.5]}}, r"model.rank: expected int"),
+        ({"model": {"rank": [0, 1]}}, r"key 'model.rank': expected a whole number of at least 1 \(got 0\)"),
+        ({"model": {"rank": [1.5]}}, "key 'model.rank': expected int"),
         ({"model": {"decoder": ["cpp"]}}, "Did you mean 'cp'"),
         ({"model": {"decoder": []}}, "a list of different values is expected"),
         ({"model": {"decoder": ["cp", "cp"]}}, "a list of different values is expected"),

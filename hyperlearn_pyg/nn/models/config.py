@@ -108,7 +108,10 @@ class ModelConfig:
                 raise InputError(f"model.{key}: expected one of {list(choices)} (got {value!r}).{hint}")
         for key in ("pair_counts", "common_neighbors"):
             if getattr(self, key) and self.link_loss == "all_cells":
-                raise InputError(f"model.{key}: counts have no norm over all cells; choose another model.link_loss")
+                raise InputError(
+                    f"model.{key}: counts have no norm over all cells, which link_loss = 'all_cells' sums over; choose "
+                    "another model.link_loss"
+                )
         for key in (
             "rank",
             "num_negatives",
