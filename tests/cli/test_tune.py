@@ -36,7 +36,8 @@ def space(tables: Path) -> Path:
 def test_the_config_that_is_written_is_taken_by_fit(cli, tables, space):
     ended = cli("tune", "small.toml", "--space", space, "--trials", 3, "--seed", 5, "--device", "cpu", "--epochs", 2)
     assert (ended.code, ended.err) == (0, "")
-    assert [line.split(":")[0] for line in ended.out.splitlines()[:3]] == ["trial 1", "trial 2", "trial 3"]
+    assert [line.split(":")[0] for line in ended.out.splitlines()[:4]] == ["note", *map("trial {}".format, (1, 2, 3))]
+    assert "not in the space: train.lr = " in ended.out
     assert "train with: hyperlearn fit runs/small-tune/small-tuned.toml" in ended.out
     best = load_toml(tables / "runs/small-tune/small-tuned.toml")
     assert 2 <= best["model"]["rank"] <= 6
