@@ -183,7 +183,7 @@ def _write_results(
     save_model(out / MODEL_FILE, model, factors)
     save_json(out / "history.json", result.history)
     metrics["linear probe"] = _probes(source, model, factors)
-    told = [modality for modality in source.labels_in_features if modality in factors]
+    told = sorted(_read_as_input(source, model) & factors.keys())
     if told:
         metrics["linear probe left out"] = f"the label is among the features: {', '.join(told)}"
     metrics["seconds_evaluation"] = round(time.perf_counter() - began, 3)
@@ -221,14 +221,22 @@ def _metrics(
     }
 
 
+def _read_as_input(source: Source, model: HyperLearn) -> set[str]:
+    """Return the modalities whose label the model may have read: from the features, or from a graph made of them."""
+    config = model.config
+    reads = config.features or config.smoothness > 0 or config.encoder == "diffusion"
+    return set(source.labels_in_features) if reads else set()
+
+
 def _probes(source: Source, model: HyperLearn, factors: Mapping[str, Tensor]) -> dict[str, float]:
     """Tell how well a linear classifier reads each modality's labels from its vectors, beside the most frequent one.
 
     A label that is among the features is left out: reading an input back tells nothing of the vectors.
     """
     out: dict[str, float] = {}
+    told = _read_as_input(source, model)
     for modality, table in factors.items():
-        if "item_label" not in source.data[modality] or modality in source.labels_in_features:
+        if "item_label" not in source.data[modality] or modality in told:
             continue
         labels = item_texts(source.data, modality, "item_label")
         rows = torch.arange(len(labels))[:: max(1, -(-len(labels) // _PROBED_ITEMS))]

@@ -139,7 +139,7 @@ def _builtin(top: Section, root: Path | None, split: str | None) -> Source:
     data = KNNGraph(k=10)(MovieLens100K(folder, split=fold)[0])  # on features: no rating is read
     published = {method: {"rmse": value} for method, value in _PUBLISHED_U1.items()} if fold == "u1" else {}
     settings = {"dataset": name, "root": str(folder), "split": fold}  # occupations and genres are features and labels
-    return Source(name, data, settings, published=published, labels_in_features=("user", "movie"))
+    return Source(name, data, settings, published=published, labels_in_features=("user", "film"))
 
 
 def _tables(path: Path, root: Path | None, split: str | None) -> Source:

@@ -5,14 +5,18 @@ import json
 import os
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hyperlearn_pyg.cli.fit import _read_as_input
 from hyperlearn_pyg.data._toml import load_toml
 from hyperlearn_pyg.errors import InputError
+from hyperlearn_pyg.nn import ModelConfig
 from hyperlearn_pyg.training.progress import Progress
 from hyperlearn_pyg.training.state import STATE_FOLDER, has_state
 
@@ -50,6 +54,21 @@ def test_synthetic(cli, tmp_path, monkeypatch):
     assert "global mean" in ended.out
     assert "3/3" in ended.err  # the progress bar
     assert max(map(len, ended.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({}, {"user"}),
+        ({"features": False}, set()),
+        ({"features": False, "smoothness": 0.1}, {"user"}),
+        ({"features": False, "encoder": "diffusion"}, {"user"}),
+    ],
+)
+def test_a_label_is_probed_where_nothing_made_of_it_is_read(values, told):
+    source = SimpleNamespace(labels_in_features=("user",))
+    model = SimpleNamespace(config=replace(ModelConfig(), **values))
+    assert _read_as_input(source, model) == told
 
 
 def test_tables_of_order_two_and_three(cli, tables):
