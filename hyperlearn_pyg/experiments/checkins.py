@@ -126,8 +126,8 @@ EXPERIMENTS = (
             Row(name="without counts", model={**_VENUE, "pair_counts": False}, train=_VENUE_TRAIN),
             Row(
                 name="pure CP",
-                model={**_VENUE, "pair_counts": False, "decoder": "cp", "bias": False},
-                train=_VENUE_TRAIN,
+                model={**_VENUE, **_PRODUCT, "decoder": "cp", "bias": False},
+                train={**_VENUE_TRAIN, "epochs": 48},
                 floor=True,
             ),
         ),
