@@ -99,6 +99,8 @@ def _run(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
     if loaded.train.get("strategy") not in (None, "none") and (launch.world_size > 1 or job.devices):
         return _replicas(job, launch, loaded)
     if launch.world_size == 1 and not job.devices:
+        if loaded.train.get("strategy") not in (None, "none"):
+            job.say("note:", "a strategy trains replicas under torchrun: in one process it changes nothing")
         model, config = build(loaded)
         job.say(repr(model))
         return run_fit(loaded, model, config, job.out, **_options(job))

@@ -37,7 +37,7 @@ def described(model: Module, axes: Mapping[str, str]) -> ChannelPlan:
         pairs = zip(words[name], tensor.shape, strict=True)
         weights[name] = Weight(name, tuple(_axis(name, word, size, hidden) for word, size in pairs), tensor.shape)
     if not hidden:
-        raise InputError(f"there are no hidden channels to deal in a {type(model).__name__}")
+        raise InputError(f"there are no hidden channels to deal in {type(model).__name__}")
     return ChannelPlan(weights, {}, tuple(hidden.values()), Layers(model))
 
 

@@ -61,7 +61,7 @@ class GIST(Parted):
     The network of a worker computes what the whole one would with all other weights zero, but for norms over channels
     (``LayerNorm``), which see the worker's channels only. The whole one adds up :math:`m` times as many channels as its
     weights were trained with, so put a norm behind every hidden layer, as the paper does: ``LayerNorm`` with
-    ``elementwise_affine=False``.
+    ``elementwise_affine=False``; in PyG's models ``norm="layer_norm", norm_kwargs={"affine": False, "mode": "node"}``.
 
     A model that no tracing can follow may describe itself instead: by ``channel_axes``, which names the hidden channels
     that each dimension of each parameter runs over, as the encoders of HyperLearn do

@@ -99,7 +99,7 @@ class Own(Module):
         ({"lin.weight": "a"}, "must have 2 words for 'lin.weight'"),
         ({"lin.weight": "a b+c"}, r"says 'b\+c' of a dimension of 4"),
         ({"lin.weight": "a -", "lin.bias": "b+a"}, "'lin.bias', which does not fit"),
-        ({}, "no hidden channels to deal in a Own"),
+        ({}, "no hidden channels to deal in Own"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(axes: dict[str, str], text: str) -> None:
