@@ -114,6 +114,7 @@ def check_ends(found: list[dict[str, Any]], strategies: tuple[str, ...]) -> None
         assert one["loss"] != two["loss"]  # each has its own targets
 
 
+@pytest.mark.slow
 def test_parts_that_stop_and_go_on_end_as_without(ranks: Any, tmp_path: Path) -> None:
     check_ends(ranks.run(stop_and_go_on, 2, str(tmp_path), ("gist",), **LOADED), ("gist",))
 
