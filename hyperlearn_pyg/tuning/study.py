@@ -69,6 +69,8 @@ class Study:
         from optuna.storages.journal import JournalFileBackend
 
         _drop_half_line(path)
+        # A search has one process: a lock that lies here is of one that was killed, and would be waited for for ever.
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
         storage = JournalStorage(JournalFileBackend(str(path)))
         if storage.get_all_studies():
             return self.optuna.load_study(storage=storage, study_name=_NAME, pruner=pruner)
