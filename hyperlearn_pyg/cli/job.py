@@ -96,10 +96,11 @@ def _run(job: Job, launch: Launch) -> tuple[FitResult, dict[str, Any]]:
     loaded = _in_turn(launch, job.load)
     for note in loaded.notes if launch.first else ():
         job.say("note:", note)
-    if loaded.train.get("strategy") not in (None, "none") and (launch.world_size > 1 or job.devices):
+    strategy = loaded.train.get("strategy") not in (None, "none")
+    if strategy and (launch.world_size > 1 or job.devices):
         return _replicas(job, launch, loaded)
     if launch.world_size == 1 and not job.devices:
-        if loaded.train.get("strategy") not in (None, "none"):
+        if strategy:
             job.say("note:", "a strategy trains replicas under torchrun: in one process it changes nothing")
         model, config = build(loaded)
         job.say(repr(model))

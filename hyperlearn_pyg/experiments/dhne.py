@@ -52,7 +52,12 @@ def _rows(train: dict[str, Any], pure: float, **model: Any) -> tuple[Row, ...]:
         Row(name="pairs and biases", model=own, train=train),
         Row(name="pairs, biases and CP", model={**own, "decoder": "pairwise_cp"}, train=train),
         Row(name="CP around ones", model={**own, "decoder": "cp_around_ones"}, train=train),
-        Row(name="pure CP", model={**own, "decoder": "cp", "bias": False, "l2": pure}, train=train),
+        Row(
+            name="pure CP",
+            model={**own, "decoder": "cp", "bias": False, "l2": pure},
+            train=train,
+            note=f"A penalty of its own, {pure:g}: under that of the pairs it stays at its start.",
+        ),
         Row(
             name="pairs and biases, convolution over partners",
             model={**own, "encoder": "partner"},
@@ -87,7 +92,8 @@ def _counts(train: dict[str, Any], **model: Any) -> Row:
         name="pairs, biases and counts of pairs",
         model={**_MODEL, **model, "pair_counts": True},
         train={**_TRAIN, **train},
-        note="Counts of pairs that a training tuple is left out of, beside factors that have seen it.",
+        note="Counts of pairs that a training tuple is left out of, beside factors that have seen it; "
+        f"{model['num_negatives']} negatives a slot.",
     )
 
 
