@@ -56,7 +56,7 @@ def _rows(train: dict[str, Any], pure: float, **model: Any) -> tuple[Row, ...]:
             name="pure CP",
             model={**own, "decoder": "cp", "bias": False, "l2": pure},
             train=train,
-            note=f"A penalty of its own, {pure:g}: under that of the pairs it stays at its start.",
+            note=f"Its l2 is {pure:g}.",
         ),
         Row(
             name="pairs and biases, convolution over partners",

@@ -25,8 +25,8 @@ How to read it:
   hoped for. They are decided on the mean of the first row, unless another is named; what misses them says so.
 * A row is above a floor by so many *deviations*: the difference of the means over the root of the sum of the squares
   of both sample deviations over the seeds. Of all floors the nearest is named.
-* The other rows are ablations and comparisons. They were tuned less than the first row, most of them not at all, and their
-  settings are in the JSON file: they show what a part is worth there, not the best that it could do alone.
+* The other rows are ablations and comparisons. They were tuned less than the first row, most of them not at all,
+  and their settings are in the JSON file: they show what a part is worth there, not the best that it could do alone.
 * Mean ± sample deviation over the seeds. A seed draws the split (where none is published), the validation entries, the
   start and the negatives. The epoch is chosen on validation; the test is scored once a seed. *CPU s* and *peak MiB*
   (resident memory) are those of selection, refit and test of one seed, interpreter and data included.
