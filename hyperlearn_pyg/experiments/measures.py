@@ -25,6 +25,7 @@ from hyperlearn_pyg.training import (
 from hyperlearn_pyg.training.evaluation import encoded
 from hyperlearn_pyg.training.links import link_metrics
 from hyperlearn_pyg.training.scorers import ModelScorer
+from hyperlearn_pyg.transforms import ReciprocalRelations
 from hyperlearn_pyg.transforms._common import find_slot
 
 #: More tuples than any test here has: all of them are ranked.
@@ -70,6 +71,9 @@ class Links:
 class Ranks:
     """Filtered MRR and Hits@k, as the mean over the slots of one modality; all tuples are ranked.
 
+    Where :class:`~hyperlearn_pyg.transforms.ReciprocalRelations` took the relation apart, the mean is over the
+    relations that it made, each of one slot: the same tuples and slots.
+
     Attributes:
         relation: the relation.
         modality: the modality whose slots are filled.
@@ -83,7 +87,11 @@ class Ranks:
     def score(self, model: HyperLearn, data: MultiModalHeteroData, seed: int) -> Metrics:
         """Score a trained model."""
         found = evaluate(model, data, hits=self.hits, ranking_tuples=_ALL, seed=seed)
-        return self._mean(found["relations"][self.relation])
+        relations = found["relations"]
+        if self.relation in relations:
+            return self._mean(relations[self.relation])
+        reciprocal = ReciprocalRelations(self.relation, self.modality).predict(data)
+        return _mean([self._mean(relations[name]) for name in reciprocal])
 
     def floors(self, data: MultiModalHeteroData, seed: int) -> dict[str, Metrics]:
         """Score counts and naive Bayes."""

@@ -12,6 +12,7 @@ from hyperlearn_pyg.transforms.modality_dropout import ModalityDropout
 from hyperlearn_pyg.transforms.normalize_features import NormalizeFeatures
 from hyperlearn_pyg.transforms.projected_hyperedges import ProjectedHyperedges
 from hyperlearn_pyg.transforms.random_relation_split import RandomRelationSplit
+from hyperlearn_pyg.transforms.reciprocal_relations import ReciprocalRelations
 from hyperlearn_pyg.transforms.star_expansion import StarExpansion
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "NormalizeFeatures",
     "ProjectedHyperedges",
     "RandomRelationSplit",
+    "ReciprocalRelations",
     "StarExpansion",
     "check_leaks",
 ]

@@ -23,6 +23,7 @@ from hyperlearn_pyg.transforms import (
     NormalizeFeatures,
     ProjectedHyperedges,
     RandomRelationSplit,
+    ReciprocalRelations,
     StarExpansion,
 )
 from hyperlearn_pyg.transforms.check_leaks import _differences
@@ -42,6 +43,7 @@ ALL = [
     ProjectedHyperedges("r", "a"),
     RandomRelationSplit(),
     RandomRelationSplit(by="item", modality="a"),
+    ReciprocalRelations("pairs", "a"),
     StarExpansion("r"),
 ]
 
@@ -75,7 +77,7 @@ def test_batches(make_data: Make, transform: T.BaseTransform) -> None:
         if source is not None and target is not None:
             index = out[edge_type].edge_index
             assert torch.equal(source[index[0]], target[index[1]])
-    if isinstance(transform, NormalizeFeatures) or transform is ALL[-3]:  # same rows, same attributes
+    if isinstance(transform, NormalizeFeatures) or transform is ALL[-4]:  # same rows, same attributes
         assert [graph["r"].num_nodes for graph in out.to_data_list()] == [15, 1, 9]
     else:  # rather than graphs without what was added
         with pytest.raises(RuntimeError, match="Cannot reconstruct"):

@@ -44,8 +44,8 @@ class Branch(Module):
         table: width of the learnt table that stands for missing features; 0 for none.
         relations: the relations that the encoder was made for, one a bias: it reads the channels of no other; those of
             the inputs where absent.
-        num_roles: number of slots that the modality fills in one relation, with factors of their own: those of the
-            first are the encoder's; each other one adds a table to them.
+        num_roles: number of roles that the modality plays, with factors of their own: those of the first are the
+            encoder's; each other one adds a table to them.
         dropout: dropout probability of these tables; an encoder sees to its own.
 
     Attributes:
@@ -81,7 +81,7 @@ class Branch(Module):
     def forward(self, inputs: BranchInputs, keep: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the factors and the biases, ``[N, rank + num_biases]``, those of relations added later last.
 
-        Where roles have factors of their own, those of the second and later slots follow, ``rank`` columns each.
+        Where roles have factors of their own, those of the second and later ones follow, ``rank`` columns each.
 
         Args:
             inputs: what the modality's encoder may read.

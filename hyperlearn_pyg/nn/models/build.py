@@ -29,7 +29,7 @@ from hyperlearn_pyg.nn.models.branch import Branch, needs
 from hyperlearn_pyg.nn.models.config import ModelConfig
 from hyperlearn_pyg.nn.models.inputs import ModelInputs, RelationSpec
 from hyperlearn_pyg.nn.models.residual_encoder import ResidualEncoder
-from hyperlearn_pyg.nn.models.rows import relations_of
+from hyperlearn_pyg.nn.models.rows import relations_of, roles_of
 from hyperlearn_pyg.nn.models.start import mean_value, start_biases, start_factors
 from hyperlearn_pyg.ops.seeds import name_seed, seeded
 
@@ -158,7 +158,7 @@ def as_branch(
     if modality not in sizes:
         raise ValueError(f"modality {modality!r} takes part in no relation: nothing could be learnt for it")
     biases = len(known) if config.bias else 0
-    separate = max(relations[r].modalities.count(modality) for r in known) - 1 if config.roles == "separate" else 0
+    roles = len(roles_of(modality, relations)) if config.roles == "separate" else 1
     return Branch(
         encoder,
         sizes[modality],
@@ -166,7 +166,7 @@ def as_branch(
         biases,
         table,
         known,
-        num_roles=1 + separate,
+        num_roles=roles,
         dropout=config.dropout,
     )
 

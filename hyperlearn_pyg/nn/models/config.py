@@ -24,8 +24,8 @@ class ModelConfig:
             ``"partner"`` (embedding and partners), ``"hypergraph_conv"`` (over the training relation, by level) or
             ``"residual"`` (a deep stack over the training relation).
         decoder: ``"cp"``, ``"cp_around_ones"``, ``"pairwise"``, ``"pairwise_cp"`` (their sum) or ``"tucker"``.
-        roles: factors of a modality that fills several slots of a relation: ``"shared"``, or ``"separate"``, one
-            table a slot.
+        roles: factors of a modality that plays several roles (as the source and the target of a relation, say):
+            ``"shared"``, or ``"separate"``, one table for each name that a slot of it has in any relation.
         pair_counts: add the log-counts of pairs among the training entries to the scores of 0/1 relations, each with a
             learnt weight (not with ``"all_cells"``).
         common_neighbors: add what two items have in common in the graph of the training entries (Adamic and Adar's sum)

@@ -15,6 +15,23 @@ def relations_of(modality: str, relations: Mapping[str, RelationSpec]) -> list[s
     return [name for name, spec in relations.items() if modality in spec.modalities]
 
 
+def roles_of(modality: str, relations: Mapping[str, RelationSpec]) -> list[str]:
+    """Return the different roles that a modality plays in some relations, in order, each by the name of its slot.
+
+    Slots of one name are one role, in whatever relations; where slots have no names, those of one place are.
+    """
+    names = [_role(spec, s) for spec in relations.values() for s, m in enumerate(spec.modalities) if m == modality]
+    return list(dict.fromkeys(names))
+
+
+def _role(spec: RelationSpec, slot: int) -> str:
+    if spec.slots:
+        return spec.slots[slot]
+    modality = spec.modalities[slot]
+    turn = spec.modalities[:slot].count(modality)
+    return f"{modality}.{turn}" if turn else modality
+
+
 def table_rows(
     tables: Mapping[str, Tensor], relations: Mapping[str, RelationSpec], relation: str, *, rank: int, bias: bool
 ) -> list[Tensor]:
@@ -31,7 +48,7 @@ def slot_rows(
 
     Args:
         table: ``[N, rank + number of biases]`` or, where roles have factors of their own, those of the second and later
-            slots of the modality behind them. A modality without such a block shares its factors.
+            roles of the modality behind them, see :func:`roles_of`. A role without such a block reads the first.
         relations: all relations of the model.
         relation: the relation.
         slot: the slot.
@@ -66,7 +83,7 @@ def _pick(
 ) -> Tensor:
     modalities = relations[relation].modalities
     names = relations_of(modalities[slot], relations) if bias else []
-    turn, factors = modalities[:slot].count(modalities[slot]), parts[0]
+    turn, factors = roles_of(modalities[slot], relations).index(_role(relations[relation], slot)), parts[0]
     if turn and table.size(1) >= rank * (turn + 1) + len(names):
         factors = parts[len(names) + turn]
     elif table.size(1) == rank + len(names) == rank + 1:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from hyperlearn_pyg import HyperLearn, MultiModalHeteroData
 from hyperlearn_pyg.nn.models import RelationSpec
-from hyperlearn_pyg.nn.models.rows import slot_rows
+from hyperlearn_pyg.nn.models.rows import roles_of, slot_rows
 from hyperlearn_pyg.training.run import save_embeddings, save_model
 
 RELATIONS = {
@@ -40,17 +41,32 @@ def test_separate_roles_have_factors_of_their_own(encoder: str) -> None:
     torch.manual_seed(0)
     model = HyperLearn.from_data(make(), 2, "links", encoder=encoder, roles="separate", hidden=4)
     assert model.encoders["film"].roles is None
-    assert model.encoders["user"].width == 2 + 2 + 4
+    assert model.encoders["user"].width == 2 + 2 + 6
     factors = model(make())
-    assert factors["user"].shape == (5, 8)
-    first, second, third = (rows[:, :2] for rows in model.rows("follows", factors))
-    assert not torch.equal(first, second)
-    assert not torch.equal(second, third)
+    assert factors["user"].shape == (5, 10)
+    tables = [rows[:, :2] for rows in (model.rows("rates", factors)[0], *model.rows("follows", factors))]
+    assert not any(torch.equal(a, b) for a, b in combinations(tables, 2))
     index = torch.tensor([[0], [1], [2]])
     assert not torch.allclose(model.score("follows", factors, index), model.score("follows", factors, index.flip(0)))
     shared = HyperLearn.from_data(make(), 2, "links", encoder=encoder, hidden=4)
     factors = shared(make())
     assert torch.allclose(shared.score("follows", factors, index), shared.score("follows", factors, index.flip(0)))
+
+
+def test_slots_of_one_name_are_one_role_in_all_relations() -> None:
+    slots = (("a", "a.x", "b"), ("a.x", "a.y"))
+    specs = {
+        "r": RelationSpec(("a", "a", "b"), (3, 3, 2), False, (), slots[0]),
+        "s": RelationSpec(("a", "a"), (3, 3), False, (), slots[1]),
+    }
+    assert roles_of("a", specs) == ["a", "a.x", "a.y"]
+    assert roles_of("b", specs) == ["b"]
+    table = torch.arange(3 * 8.0).view(3, 8)  # two factors, two biases, two more roles
+    for relation, slot, columns in [("r", 0, [0, 1]), ("r", 1, [4, 5]), ("s", 0, [4, 5]), ("s", 1, [6, 7])]:
+        bias = 2 if relation == "r" else 3
+        assert torch.equal(slot_rows(table, specs, relation, slot, rank=2, bias=True), table[:, [*columns, bias]])
+    few = table[:, :6]  # of a role that came later there are no factors
+    assert torch.equal(slot_rows(few, specs, "s", 1, rank=2, bias=True), few[:, [0, 1, 3]])
 
 
 def test_a_relation_that_comes_later_shares_the_factors() -> None:
