@@ -33,6 +33,7 @@ class TupleBatch:
             where absent.
         candidate_items: for each slot the numbers of the candidates, in the same case.
         slots: the slots that are predicted: their items alone are compared with candidates. All where absent.
+        noise: seed of what the loss drops of the tuples, the same for all parts of the batch.
     """
 
     relation: HyperedgeType
@@ -47,6 +48,7 @@ class TupleBatch:
     items: Tensor | None = None
     candidate_items: tuple[Tensor, ...] = ()
     slots: tuple[int, ...] | None = None
+    noise: int = 0
 
     def __len__(self) -> int:
         return self.index.size(1)

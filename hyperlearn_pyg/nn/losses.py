@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from hyperlearn_pyg.nn.context_dropout import ContextDropout
 from hyperlearn_pyg.nn.decoder.kruskal import KruskalDecoder
 from hyperlearn_pyg.nn.decoder.level import LevelDecoder
 from hyperlearn_pyg.ops.kruskal import cp_score, gram_norm
@@ -289,6 +290,7 @@ def candidate_loss(
     items: Tensor | None = None,
     candidate_items: Sequence[Tensor] = (),
     slots: Sequence[int] | None = None,
+    dropout: ContextDropout | None = None,
 ) -> Tensor:
     """Return the loss of :func:`sampled_loss` against given candidates, divided by ``mass`` and the number of slots.
 
@@ -306,6 +308,7 @@ def candidate_loss(
         items: the numbers of the items ``[k, B]``, where ``rows`` are parts of the tables and the decoder has counts.
         candidate_items: the numbers of the candidates of each slot, in the same case.
         slots: the slots whose item is to be told from its candidates, where it is not every one of them.
+        dropout: dropout of the columns of the other slots; none where absent.
 
     Raises:
         ValueError: unknown ``kind``.
@@ -319,7 +322,7 @@ def candidate_loss(
         nothing = decoder.score_rows(named).sum()
         return nothing if decoder.counts is None else nothing + decoder.counts(known).sum()
     drawn = {s: decoder.terms(s, rows[s].index_select(0, candidates[s])) for s in slots}
-    tables = _Candidates(drawn, candidates, names)
+    tables = _Candidates(drawn, candidates, names, dropout)
     chunk = max(1, min(_CHUNK, _CELLS // max((c.numel() for c in candidates), default=1)))
     if count <= chunk:
         total = _chunk_sum(decoder, kind, tables, index, known, weight, named)
@@ -341,11 +344,12 @@ def _check_kind(kind: str) -> None:
 
 
 class _Candidates(NamedTuple):
-    """The candidates of each slot: terms (of those predicted), rows in the tables, and the numbers of the items."""
+    """The candidates of each slot: terms (of those predicted), rows in the tables, numbers of items; and a dropout."""
 
     terms: Mapping[int, Tensor]
     rows: Sequence[Tensor]
     items: Sequence[Tensor]
+    dropout: ContextDropout | None = None
 
 
 def _chunk_sum(
@@ -364,7 +368,11 @@ def _chunk_sum(
     side = None if counts is None else counts(items, leave_out=True)
     total = positive.new_zeros(())
     for slot, table in drawn.terms.items():
-        negative = decoder.against(terms, slot, table) + offset
+        told = terms
+        if drawn.dropout is not None:
+            told = drawn.dropout(terms, slot, items, terms[0].size(1) - decoder.order * decoder.bias)
+            positive = decoder.joint(told) + offset
+        negative = decoder.against(told, slot, table) + offset
         own = drawn.rows[slot][None, :] == index[slot][:, None]
         loss_of, scores = _PER_TUPLE[kind], [(positive, negative)]
         if counts is not None and side is not None:

@@ -22,29 +22,32 @@ class ReciprocalRelations(BaseTransform):
     * ``fact_arg1`` of (relation as ``for_arg1``, entity as ``arg1_asked``, entity as ``arg2``) and
     * ``fact_arg2`` of (relation as ``for_arg2``, entity as ``arg1``, entity as ``arg2_asked``),
 
-    each with all hyperedges and their attributes. A model with ``roles="separate"`` then learns for an item one vector
-    for each slot where it is given and another for each where it is asked for, and for an item of a modality that is
-    never asked for (here the relation) one for each slot that is: the reciprocal relations of Lacroix, Usunier and
-    Obozinski (ICML 2018, section 3), for tuples of any order. Say that each relation predicts its one slot::
+    each with all hyperedges and their attributes. With ``roles="independent"`` a model then learns for an item one
+    vector for each slot where it is given and another for each where it is asked for, and for an item of a modality
+    that is never asked for (here the relation) one for each slot that is: the reciprocal relations of Lacroix, Usunier
+    and Obozinski (ICML 2018, section 3), for tuples of any order. With ``asked=False`` an item is the same whether
+    given or asked for, and those of the relation alone differ. Say that each relation predicts its one slot::
 
         reciprocal = ReciprocalRelations("fact", "entity")
         data = reciprocal(data)
         model = HyperLearn.from_data(
-            data, preset="links", decoder="cp_around_ones", roles="separate", predict=reciprocal.predict(data)
+            data, preset="links", decoder="cp_around_ones", roles="independent", predict=reciprocal.predict(data)
         )
 
     Args:
         relation: the relation, which goes.
         slots: what is asked for: a modality (all its slots), a pair (modality, role), or a list of these;
             :obj:`None` for all slots.
+        asked: items that are asked for have a role of their own.
 
     Raises:
         ValueError: no such relation or slot, or the data has one of the new relations already.
     """
 
-    def __init__(self, relation: str, slots: Slot | Sequence[Slot] | None = None) -> None:
+    def __init__(self, relation: str, slots: Slot | Sequence[Slot] | None = None, *, asked: bool = True) -> None:
         self.relation = relation
         self.slots = slots
+        self.asked = asked
 
     def forward(self, data: MultiModalHeteroData) -> MultiModalHeteroData:
         """Return the data with the new relations in the place of the old one."""
@@ -61,11 +64,12 @@ class ReciprocalRelations(BaseTransform):
         """Return which slot each of the new relations of transformed data asks for, as ``ModelConfig.predict``."""
         out = {}
         for name in data.hyperedge_types:
-            relation = data.relation(name)
-            if name.startswith(f"{self.relation}_"):
-                slots = zip(relation.modalities, relation.roles, strict=True)
-                out[name] = tuple(f"{m}.{r}" for m, r in slots if r is not None and r.endswith(ASKED))
-        return {name: slots for name, slots in out.items() if slots}
+            relation, word = data.relation(name), name.removeprefix(f"{self.relation}_")
+            slots = zip(relation.modalities, relation.roles, strict=True)
+            found = [(m, r) for m, r in slots if r == f"{word}_{ASKED}" or word == (m if r in (None, ASKED) else r)]
+            if found and word != name:
+                out[name] = tuple(m if r is None else f"{m}.{r}" for m, r in found)
+        return out
 
     def _asked(self, relation: Relation) -> list[int]:
         if self.slots is None:
@@ -86,12 +90,12 @@ class ReciprocalRelations(BaseTransform):
         data.get_node_store(name).update(dict(data[relation.name]))
         for slot, old in enumerate(relation.slots):
             modality, role = relation.modalities[slot], relation.roles[slot]
-            if slot == asked:
+            if slot == asked and self.asked:
                 role = ASKED if role is None else f"{role}_{ASKED}"
-            elif modality not in modalities:
+            elif slot != asked and modality not in modalities:
                 role = f"for_{word}" if role is None else f"{role}_for_{word}"
             new = slot_edge_type(modality if role is None else (modality, role), name)
             data[new].update(dict(data[old]))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.relation!r}, {self.slots!r})"
+        return f"{type(self).__name__}({self.relation!r}, {self.slots!r}, asked={self.asked})"

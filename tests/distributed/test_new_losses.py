@@ -61,6 +61,11 @@ CASES = {
     "separate roles, all cells, weights of relations": case(
         *ROLES, model={"roles": "separate", "link_loss": "all_cells", "relation_weights": {"tags": 0.3}, "l2": 0.1}
     ),
+    "context dropout": case(
+        *ROLES,
+        model={"link_loss": "in_batch_softmax", "context_dropout": 0.4, "decoder": "cp_around_ones"},
+        exchange="rows",
+    ),
     "counts of pairs": case(*ROLES, model={"pair_counts": True, "encoder": "embedding"}, exchange="rows"),
     "counts of pairs, full softmax": case(*ROLES, model={"pair_counts": True, "link_loss": "full_softmax"}),
     "counts of pairs, in-batch softmax": case(

@@ -40,18 +40,29 @@ def test_one_relation_for_each_slot_that_is_asked_for() -> None:
     assert out.validate()
 
 
+def test_items_are_the_same_where_given_and_where_asked_for() -> None:
+    reciprocal = ReciprocalRelations("fact", "entity", asked=False)
+    out = reciprocal(facts())
+    assert out.relation("fact_arg1").slot_names == ("relation:for_arg1", "entity:arg1", "entity:arg2")
+    assert out.relation("fact_arg2").slot_names == ("relation:for_arg2", "entity:arg1", "entity:arg2")
+    assert reciprocal.predict(out) == {"fact_arg1": ("entity.arg1",), "fact_arg2": ("entity.arg2",)}
+
+
 @settings(deadline=None, max_examples=20)
 @given(
     st.lists(st.integers(0, 4), min_size=2, max_size=3),
     st.integers(0, 20),
     st.sampled_from(["r", "pairs", "sets"]),
     st.booleans(),
+    st.booleans(),
 )
-def test_no_hyperedge_is_lost(make_data: Make, sizes: list[int], count: int, name: str, single: bool) -> None:
+def test_no_hyperedge_is_lost(
+    make_data: Make, sizes: list[int], count: int, name: str, single: bool, asked: bool
+) -> None:
     data = make_data(tuple(sizes), count, 0)
     before = data.relation(name)
     slots = ("a", "from") if name == "pairs" else "a"
-    out = ReciprocalRelations(name, slots if single else None)(data)
+    out = ReciprocalRelations(name, slots if single else None, asked=asked)(data)
     assert out.validate()
     made = [n for n in out.hyperedge_types if n.startswith(f"{name}_")]
     assert len(made) == (1 if single else before.order)
@@ -76,7 +87,7 @@ def test_an_item_has_a_vector_for_each_role_and_the_model_learns() -> None:
     reciprocal = ReciprocalRelations("fact", "entity")
     data = reciprocal(data)
     torch.manual_seed(0)
-    options = {"roles": "separate", "decoder": "cp_around_ones", "link_loss": "full_softmax", "n3": 0.01}
+    options = {"roles": "independent", "decoder": "cp_around_ones", "link_loss": "full_softmax", "n3": 0.01}
     model = HyperLearn.from_data(data, 8, "links", predict=reciprocal.predict(data), encoder="embedding", **options)
     assert model.encoders["entity"].roles.size(1) == 3 * 8
     assert model.encoders["relation"].roles.size(1) == 8

@@ -46,6 +46,7 @@ class Branch(Module):
             the inputs where absent.
         num_roles: number of roles that the modality plays, with factors of their own: those of the first are the
             encoder's; each other one adds a table to them.
+        independent: the table of each other role is all there is of its factors: it adds nothing to the encoder's.
         dropout: dropout probability of these tables; an encoder sees to its own.
 
     Attributes:
@@ -62,11 +63,13 @@ class Branch(Module):
         relations: Sequence[str] | None = None,
         num_roles: int = 1,
         dropout: float = 0.0,
+        independent: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.rank = rank
         self.dropout = dropout
+        self.independent = independent
         self.relations = None if relations is None else tuple(relations)
         self.bias = Parameter(torch.zeros(num_items, num_biases))
         self.added = ParameterDict()
@@ -102,7 +105,8 @@ class Branch(Module):
         added = [bias.to(out.dtype) for bias in self.added.values()]
         if self.roles is not None:
             own = F.dropout(self.roles, self.dropout, self.training)
-            added.append(factors.repeat(1, self.roles.size(1) // self.rank) + own)
+            shared = 0 if self.independent else factors.repeat(1, self.roles.size(1) // self.rank)
+            added.append(own + shared)
         return torch.cat([factors, bias, *added], dim=1)
 
     @property

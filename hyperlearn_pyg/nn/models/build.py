@@ -158,7 +158,7 @@ def as_branch(
     if modality not in sizes:
         raise ValueError(f"modality {modality!r} takes part in no relation: nothing could be learnt for it")
     biases = len(known) if config.bias else 0
-    roles = len(roles_of(modality, relations)) if config.roles == "separate" else 1
+    roles = len(roles_of(modality, relations)) if config.roles != "shared" else 1
     return Branch(
         encoder,
         sizes[modality],
@@ -168,6 +168,7 @@ def as_branch(
         known,
         num_roles=roles,
         dropout=config.dropout,
+        independent=config.roles == "independent",
     )
 
 

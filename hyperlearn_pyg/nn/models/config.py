@@ -9,6 +9,7 @@ from hyperlearn_pyg.errors import InputError, did_you_mean
 
 ENCODERS = ("diffusion", "relation", "embedding", "partner", "hypergraph_conv", "residual")
 DECODERS = ("cp", "cp_around_ones", "pairwise", "pairwise_cp", "tucker")
+ROLES = ("shared", "separate", "independent")
 VALUE_LOSSES = ("squared", "all_cells", "cross_entropy", "expected_level")
 LINK_LOSSES = ("logistic", "softmax", "in_batch_softmax", "full_softmax", "all_cells")
 
@@ -25,7 +26,8 @@ class ModelConfig:
             ``"residual"`` (a deep stack over the training relation).
         decoder: ``"cp"``, ``"cp_around_ones"``, ``"pairwise"``, ``"pairwise_cp"`` (their sum) or ``"tucker"``.
         roles: factors of a modality that plays several roles (as the source and the target of a relation, say):
-            ``"shared"``, or ``"separate"``, one table for each name that a slot of it has in any relation.
+            ``"shared"``; ``"separate"``, one table for each name that a slot of it has in any relation, those of the
+            second and later names added to what the encoder gives; or ``"independent"``, these tables alone.
         pair_counts: add the log-counts of pairs among the training entries to the scores of 0/1 relations, each with a
             learnt weight (not with ``"all_cells"``).
         common_neighbors: add what two items have in common in the graph of the training entries (Adamic and Adar's sum)
@@ -60,6 +62,8 @@ class ModelConfig:
         steps: number of diffusion steps (diffusion encoder).
         blocks: number of residual blocks (residual encoder).
         dropout: dropout probability of hidden units.
+        context_dropout: dropout probability of the columns of the product of the slots that a tuple is told by, in the
+            losses of 0/1 relations against candidates (decoders ``"cp"``, ``"cp_around_ones"`` and ``"tucker"``).
         node_dropout: dropout probability of whole hyperedges (relation encoder).
     """
 
@@ -91,13 +95,14 @@ class ModelConfig:
     steps: int = 10
     blocks: int = 8
     dropout: float = 0.0
+    context_dropout: float = 0.0
     node_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for key, choices in (
             ("encoder", ENCODERS),
             ("decoder", DECODERS),
-            ("roles", ("shared", "separate")),
+            ("roles", ROLES),
             ("value_loss", VALUE_LOSSES),
             ("link_loss", LINK_LOSSES),
             ("negatives", ("all", "seen")),
@@ -126,10 +131,15 @@ class ModelConfig:
         for key in ("unobserved", "smoothness", "l2", "n3", "table_l2", "steps"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise InputError(f"model.{key}: expected a number of at least 0 (got {getattr(self, key)!r})")
-        for key in ("dropout", "node_dropout"):
+        for key in ("dropout", "context_dropout", "node_dropout"):
             if not 0 <= getattr(self, key) < 1:
                 raise InputError(f"model.{key}: expected a number in [0, 1) (got {getattr(self, key)!r})")
 
+        if self.context_dropout and (self.decoder.startswith("pairwise") or self.link_loss == "all_cells"):
+            raise InputError(
+                "model.context_dropout: it drops columns of a product in a loss against candidates; choose another "
+                f"model.decoder or model.link_loss (got {self.decoder!r} and {self.link_loss!r})"
+            )
         object.__setattr__(self, "predict", _slot_names(self.predict))
         object.__setattr__(self, "relation_weights", _weights(self.relation_weights))
         if self.predict and self.link_loss == "all_cells":

@@ -253,7 +253,8 @@ class HyperLearn(Module):
         Divided by what belongs to the whole batch: the losses of its parts add up. Zero for no tuples.
         """
         relation = target.relation
-        return step.target_loss(self.decoders[relation], self.rows(relation, rows), target, self.config)
+        decoder, training = self.decoders[relation], self.training
+        return step.target_loss(decoder, self.rows(relation, rows), target, self.config, training=training)
 
     def columns(self, relation: str, slot: int, factors: Tensor) -> Tensor:
         """Return the Kruskal columns ``[N, C]`` of a slot, from the table of its modality or some rows of it."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hyperlearn_pyg.errors import InputError, did_you_mean
+from hyperlearn_pyg.nn.context_dropout import ContextDropout
 from hyperlearn_pyg.nn.decoder import KruskalDecoder, LevelDecoder
 from hyperlearn_pyg.nn.losses import (
     candidate_loss,
@@ -110,6 +111,8 @@ def make_target(
         tuple(candidates),
         slots=predicted if kind in _AGAINST else None,
     )
+    if config.context_dropout and kind in _AGAINST:
+        batch = replace(batch, noise=int(torch.randint(1 << 31, (), generator=generator)))
     if kind != "all_cells":
         return replace(batch, mass=loss_mass(count, entries.weight), count=count)
     share = count / len(tuples) if len(tuples) else 1.0  # so that the batches of an epoch count each cell once
@@ -117,7 +120,9 @@ def make_target(
     return replace(batch, mass=loss_mass(count), cells=cells, count=count)
 
 
-def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBatch, config: ModelConfig) -> Tensor:
+def target_loss(
+    decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBatch, config: ModelConfig, *, training: bool = False
+) -> Tensor:
     """Return the loss of some tuples, without the cells: the losses of the parts of a batch add up.
 
     Args:
@@ -125,11 +130,19 @@ def target_loss(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBa
         rows: what it reads, one ``[N_s, in_channels]`` a slot.
         target: the tuples.
         config: the losses and their weights.
+        training: columns of the context are dropped.
     """
-    return config.relation_weights.get(target.relation, 1.0) * _unweighted(decoder, rows, target, config)
+    dropout = ContextDropout(config.context_dropout, target.noise) if training and config.context_dropout else None
+    return config.relation_weights.get(target.relation, 1.0) * _unweighted(decoder, rows, target, config, dropout)
 
 
-def _unweighted(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBatch, config: ModelConfig) -> Tensor:
+def _unweighted(
+    decoder: KruskalDecoder,
+    rows: Sequence[Tensor],
+    target: TupleBatch,
+    config: ModelConfig,
+    dropout: ContextDropout | None,
+) -> Tensor:
     kind, index, weight = _kind(config, target.value), target.index, target.weight
     if kind == "squared" and target.value is not None:
         return masked_squared_error(_scores(decoder, rows, index), target.value, weight, mass=target.mass)
@@ -157,6 +170,7 @@ def _unweighted(decoder: KruskalDecoder, rows: Sequence[Tensor], target: TupleBa
             items=items,
             candidate_items=named,
             slots=target.slots,
+            dropout=dropout,
         )
     for scale, power in ((config.l2, 2), (config.n3, 3)):
         if scale:

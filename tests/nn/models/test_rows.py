@@ -53,6 +53,13 @@ def test_separate_roles_have_factors_of_their_own(encoder: str) -> None:
     assert torch.allclose(shared.score("follows", factors, index), shared.score("follows", factors, index.flip(0)))
 
 
+def test_independent_roles_add_nothing_to_the_encoder() -> None:
+    model = HyperLearn.from_data(make(), 2, "links", encoder="embedding", roles="independent")
+    tables = [rows[:, :2] for rows in model.rows("follows", model(make()))]
+    assert torch.equal(torch.cat(tables, dim=1), model.encoders["user"].roles)
+    assert torch.equal(model.rows("rates", model(make()))[0][:, :2], model.encoders["user"].encoder.weight)
+
+
 def test_slots_of_one_name_are_one_role_in_all_relations() -> None:
     slots = (("a", "a.x", "b"), ("a.x", "a.y"))
     specs = {

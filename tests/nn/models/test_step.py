@@ -22,6 +22,7 @@ KINDS = [
     ("softmax", {"link_loss": "softmax", "negatives": "seen", "l2": 0.1}),
     ("in-batch softmax", {"link_loss": "in_batch_softmax", "n3": 0.1, "roles": "separate"}),
     ("full softmax", {"link_loss": "full_softmax", "pair_counts": True, "decoder": "tucker"}),
+    ("context dropout", {"link_loss": "full_softmax", "context_dropout": 0.4, "decoder": "cp_around_ones"}),
     ("counts", {"link_loss": "logistic", "negatives": "seen", "pair_counts": True}),
     ("common neighbours", {"link_loss": "in_batch_softmax", "common_neighbors": True}),
     ("cross-entropy of values", {"value_loss": "cross_entropy", "n3": 0.1, "decoder": "pairwise_cp"}),
