@@ -83,7 +83,9 @@ def find_slots(relation: Relation, slot: Slot) -> list[int]:
         name = slot if isinstance(slot, str) else slot[0]
         known = relation.modalities if not any(relation.roles) else tuple(every)
         hint = did_you_mean(name, relation.modalities)
-        raise ValueError(f"relation '{relation.name}' has no modality {slot!r} {known}.{hint}")
+        what = "modality" if isinstance(slot, str) else "slot"
+        hint = hint if isinstance(slot, str) or name not in relation.modalities else ""
+        raise ValueError(f"relation '{relation.name}' has no {what} {slot!r} {known}.{hint}")
     return found
 
 

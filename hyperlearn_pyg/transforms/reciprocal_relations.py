@@ -51,6 +51,8 @@ class ReciprocalRelations(BaseTransform):
 
     def forward(self, data: MultiModalHeteroData) -> MultiModalHeteroData:
         """Return the data with the new relations in the place of the old one."""
+        if self.relation not in data.hyperedge_types and (made := self._made(data)):
+            raise ValueError(f"relation '{self.relation}' was taken apart already, into {list(made)}")
         relation = data.relation(self.relation)
         asked = self._asked(relation)
         modalities = {relation.modalities[slot] for slot in asked}
@@ -61,7 +63,18 @@ class ReciprocalRelations(BaseTransform):
         return data
 
     def predict(self, data: MultiModalHeteroData) -> dict[str, tuple[str, ...]]:
-        """Return which slot each of the new relations of transformed data asks for, as ``ModelConfig.predict``."""
+        """Return which slot each of the new relations of transformed data asks for, as ``ModelConfig.predict``.
+
+        Raises:
+            ValueError: the data has none of the new relations.
+        """
+        out = self._made(data)
+        if not out:
+            names = data.hyperedge_types
+            raise ValueError(f"'data' has no relation that {self} made (relations: {names}): transform it first")
+        return out
+
+    def _made(self, data: MultiModalHeteroData) -> dict[str, tuple[str, ...]]:
         out = {}
         for name in data.hyperedge_types:
             relation, word = data.relation(name), name.removeprefix(f"{self.relation}_")

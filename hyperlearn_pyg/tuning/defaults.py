@@ -59,6 +59,8 @@ def _links(model: ModelConfig) -> dict[str, Range | Choice]:
     out: dict[str, Range | Choice] = {"model.pair_counts": Choice((False, True))}
     if model.link_loss in _SAMPLED:
         out["model.num_negatives"] = _times(model.num_negatives, 4)
+    if not model.decoder.startswith("pairwise"):
+        out["model.context_dropout"] = Range(0.0, 0.6)
     return out
 
 

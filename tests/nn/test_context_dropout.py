@@ -78,7 +78,7 @@ def test_it_is_for_training_alone_and_the_same_for_the_same_generator() -> None:
 
 @pytest.mark.parametrize("values", [{"decoder": "pairwise"}, {"link_loss": "all_cells"}])
 def test_errors(values: dict[str, str]) -> None:
-    with pytest.raises(InputError, match=r"model.context_dropout: .*choose another"):
+    with pytest.raises(InputError, match=r"model.context_dropout: .* must be 'cp'"):
         ModelConfig(context_dropout=0.1, **values)
     with pytest.raises(InputError, match=r"context_dropout: expected a number in \[0, 1\)"):
         ModelConfig(context_dropout=1.0)

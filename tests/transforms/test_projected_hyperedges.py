@@ -156,7 +156,7 @@ def test_small_sizes(make_data: Make, size: int) -> None:
         (("rr", "a"), {}, "no relation 'rr'"),
         (("r", "z"), {}, "relation 'r' has no modality 'z'"),
         (("pairs", "a"), {}, "'a' fills several slots of relation 'pairs'"),
-        (("pairs", ("a", "too")), {}, "no modality .*'too'"),
+        (("pairs", ("a", "too")), {}, "no slot .*'too'"),
         (("r", "a", "a"), {}, "'by' must name other slots"),
         (("r", "a", []), {}, "'by' must name other slots"),
         (("alone", "a"), {}, "has one slot only"),

@@ -103,7 +103,11 @@ def test_an_item_has_a_vector_for_each_role_and_the_model_learns() -> None:
 
 @pytest.mark.parametrize(
     ("slots", "error"),
-    [("user", "has no modality 'user'"), ([], "at least one slot"), (("entity", "arg9"), "has no modality")],
+    [
+        ("user", "has no modality 'user'"),
+        ([], "at least one slot"),
+        (("entity", "arg9"), r"has no slot \('entity', 'arg9'\)"),
+    ],
 )
 def test_errors(slots: object, error: str) -> None:
     with pytest.raises(ValueError, match=error):
@@ -114,5 +118,10 @@ def test_a_name_that_is_taken_and_a_relation_that_is_not_there() -> None:
     data = facts().add_modality("fact_arg2", num_nodes=1)
     with pytest.raises(ValueError, match="'fact_arg2' is already present"):
         ReciprocalRelations("fact", "entity")(data)
+    reciprocal = ReciprocalRelations("fact", "entity")
+    with pytest.raises(ValueError, match=r"taken apart already, into \['fact_arg1', 'fact_arg2'\]"):
+        reciprocal(reciprocal(facts()))
+    with pytest.raises(ValueError, match="transform it first"):
+        reciprocal.predict(facts())
     with pytest.raises(ValueError, match="'made'"):
         ReciprocalRelations("made")(facts())

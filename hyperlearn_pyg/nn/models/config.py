@@ -137,8 +137,9 @@ class ModelConfig:
 
         if self.context_dropout and (self.decoder.startswith("pairwise") or self.link_loss == "all_cells"):
             raise InputError(
-                "model.context_dropout: it drops columns of a product in a loss against candidates; choose another "
-                f"model.decoder or model.link_loss (got {self.decoder!r} and {self.link_loss!r})"
+                "model.context_dropout: it drops columns of a product in a loss against candidates: model.decoder must "
+                f"be 'cp', 'cp_around_ones' or 'tucker' (got {self.decoder!r}), model.link_loss any but 'all_cells' "
+                f"(got {self.link_loss!r})"
             )
         object.__setattr__(self, "predict", _slot_names(self.predict))
         object.__setattr__(self, "relation_weights", _weights(self.relation_weights))
