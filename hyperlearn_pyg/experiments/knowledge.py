@@ -91,8 +91,8 @@ def _experiment(
         quoted=(Quoted(name="GETD", values={"mrr": mrr, "hits@10": hits}, source=_PAPER),),
         seeds=seeds,
         note="The loss asks for the entities of a fact, not for its relation. Settings were chosen for the first row "
-        "on validation facts by some thirty single trainings, all three data sets together, and the other rows take them "
-        "over.",
+        "on validation facts by some thirty single trainings, for all three data sets, and the other rows take "
+        "them over.",
     )
 
 
