@@ -201,12 +201,22 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def remove(directory: Path, report: Callable[[OSError], None] = lambda error: None) -> None:
-    """Delete a checkpoint, COMMIT first: what is left when that is cut short counts for nothing."""
-    try:
-        (directory / COMMIT).unlink(missing_ok=True)
-        shutil.rmtree(directory)
-    except OSError as error:
-        report(error)
+    """Delete a checkpoint, COMMIT first: what is left when that is cut short counts for nothing.
+
+    A rank that is still writing into it may add or take away a file meanwhile: then once more, for half a second.
+    """
+    end = time.monotonic() + 0.5
+    while True:
+        try:
+            (directory / COMMIT).unlink(missing_ok=True)
+            shutil.rmtree(directory)
+            return
+        except OSError as error:
+            changed = error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT) and directory.exists()
+            if not changed or time.monotonic() >= end:
+                report(error)
+                return
+        time.sleep(0.01)
 
 
 def _merge(extras: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import runpy
 import shutil
@@ -268,3 +269,32 @@ def test_a_part_that_shrinks_before_the_commit(tmp_path):
     with pytest.raises(InputError, match=r"part-00001-of-00002\.pt"):
         save(tmp_path, 1, {"b": torch.ones(1)}, world_size=2, directory=directory)
     assert latest_step(tmp_path) == 0
+
+
+def test_a_file_that_comes_while_a_checkpoint_is_deleted_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = tmp_path / "save", disk.shutil.rmtree
+    folder.mkdir()
+    (folder / "part").touch()
+    calls: list[Path] = []
+
+    def slow(path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise OSError(errno.ENOTEMPTY, "a rank wrote its receipt meanwhile")
+        if len(calls) == 2:
+            raise FileNotFoundError(errno.ENOENT, "a rank renamed its part meanwhile")
+        real(path)
+
+    monkeypatch.setattr(disk.shutil, "rmtree", slow)
+    errors: list[OSError] = []
+    disk.remove(folder, errors.append)
+    assert not folder.exists()
+    assert len(calls) == 3
+    disk.remove(folder, errors.append)  # it is not there
+    assert [error.errno for error in errors] == [errno.ENOENT]
+    folder.mkdir()
+    monkeypatch.setattr(disk.shutil, "rmtree", lambda path: (_ for _ in ()).throw(OSError(errno.ENOTEMPTY, "again")))
+    disk.remove(folder, errors.append)
+    assert [error.errno for error in errors] == [errno.ENOENT, errno.ENOTEMPTY]
